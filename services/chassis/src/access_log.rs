@@ -1,0 +1,144 @@
+//! One line for each call, written when its stream has ended, however it ended.
+
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use http_body::{Body, Frame, SizeHint};
+use tonic::{Code, Status};
+
+use crate::{
+    body::{MessageCounter, Received},
+    status::code_name,
+};
+
+/// A call in progress. Dropping it writes its line.
+pub(crate) struct Call {
+    uri: Uri,
+    peer: SocketAddr,
+    forwarded_for: Option<HeaderValue>,
+    trace_id: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+    began: Instant,
+    received: Arc<Received>,
+    sent: u64,
+    /// The `grpc-status` that went out. While there is none, a call that ends was cancelled.
+    code: Option<Code>,
+}
+
+impl Call {
+    pub(crate) fn begin<B>(request: &Request<B>, peer: SocketAddr) -> Self {
+        let header = |name| request.headers().get(name).cloned();
+        Self {
+            uri: request.uri().clone(),
+            peer,
+            forwarded_for: header("x-forwarded-for"),
+            trace_id: header("x-amzn-trace-id"),
+            user_agent: header("user-agent"),
+            began: Instant::now(),
+            received: Arc::default(),
+            sent: 0,
+            code: None,
+        }
+    }
+
+    /// Where the request body is to report what it has seen.
+    pub(crate) fn received(&self) -> Arc<Received> {
+        self.received.clone()
+    }
+
+    /// Follows the call through the body of its response.
+    pub(crate) fn follow<B>(mut self, response: Response<B>) -> Response<Followed<B>> {
+        self.note_status(response.headers());
+        response.map(|body| Followed {
+            body,
+            call: self,
+            messages: MessageCounter::default(),
+        })
+    }
+
+    fn note_status(&mut self, headers: &HeaderMap) {
+        if let Some(status) = headers.get("grpc-status") {
+            self.code = Some(Code::from_bytes(status.as_bytes()));
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let cancelled = self.received.cancelled.load(Relaxed);
+        let code = self.code.filter(|_| !cancelled).unwrap_or(Code::Cancelled);
+        let method = self.uri.path();
+        let text = |value: &Option<HeaderValue>| {
+            value
+                .as_ref()
+                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        // A macro, because the level of a tracing event is fixed where it stands.
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "access",
+                    method,
+                    code = code_name(code),
+                    duration_ms = self.began.elapsed().as_micros() as f64 / 1000.0,
+                    messages_in = self.received.messages.load(Relaxed),
+                    messages_out = self.sent,
+                    peer = %self.peer,
+                    forwarded_for = text(&self.forwarded_for),
+                    trace_id = text(&self.trace_id),
+                    user_agent = text(&self.user_agent),
+                    "call"
+                )
+            };
+        }
+        // Health checks come every few seconds from every side and would drown the rest.
+        if method.starts_with("/grpc.health.v1.Health/") || method.starts_with("/AWS.ALB/") {
+            line!(debug);
+        } else {
+            line!(info);
+        }
+    }
+}
+
+/// A response body that reports to the call it belongs to.
+pub(crate) struct Followed<B> {
+    body: B,
+    call: Call,
+    messages: MessageCounter,
+}
+
+impl<B: Body<Data = Bytes, Error = Status> + Unpin> Body for Followed<B> {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            if let Some(data) = frame.data_ref() {
+                let complete = self.messages.feed(data);
+                self.call.sent += complete;
+            } else if let Some(trailers) = frame.trailers_ref() {
+                self.call.note_status(trailers);
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,117 @@
+//! One accepted connection, from its first byte to its last.
+
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use futures_util::future::{Either, select};
+use http::{Request, Response};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    access_log::{Call, Followed},
+    body::RequestBody,
+    guard::{Guarded, guarded},
+    health,
+    identity::Identity,
+    lifecycle::{Lifecycle, Phase},
+    services::Services,
+};
+
+/// What every connection of a server needs.
+pub(crate) struct Shared {
+    pub(crate) services: Services,
+    pub(crate) identity: Identity,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) tls: Option<TlsAcceptor>,
+}
+
+/// Serves one connection until the peer is done with it, or the process is.
+pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+    const TLS_HANDSHAKE: Duration = Duration::from_secs(5);
+
+    let closed = shared.lifecycle.reached(Phase::Closed);
+    let whole_connection = async {
+        // Messages are small and answered at once: waiting to fill a segment only adds delay.
+        let _ = stream.set_nodelay(true);
+        match &shared.tls {
+            None => http2(&shared, stream, peer).await,
+            Some(tls) => match timeout(TLS_HANDSHAKE, tls.accept(stream)).await {
+                Ok(Ok(stream)) => http2(&shared, stream, peer).await,
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+                Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+            },
+        }
+    };
+    select(pin!(whole_connection), pin!(closed)).await;
+}
+
+async fn http2<T>(shared: &Arc<Shared>, stream: T, peer: SocketAddr)
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let service = service_fn(|request| {
+        let shared = shared.clone();
+        async move { Ok::<_, std::convert::Infallible>(answer(&shared, request, peer).await) }
+    });
+    let mut connection = pin!(settings().serve_connection(TokioIo::new(stream), service));
+    let draining = pin!(shared.lifecycle.reached(Phase::Draining));
+    let ended = match select(connection.as_mut(), draining).await {
+        Either::Left((ended, _)) => ended,
+        Either::Right(_) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "connection failed");
+    }
+}
+
+/// HTTP/2 as our small messages and unknown peers need it. Every limit is per connection.
+fn settings() -> http2::Builder<TokioExecutor> {
+    let mut settings = http2::Builder::new(TokioExecutor::new());
+    settings
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(200)
+        // Guards against a peer that opens streams and resets them, or has us reset them, at speed.
+        // CVE-2023-44487, and CVE-2025-8671 (RUSTSEC-2024-0003).
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(1024)
+        .max_header_list_size(16 * 1024)
+        // What a peer can make us hold of bodies that no handler has read yet.
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        // An ALB closes a connection after 60 s without data, and a dead peer must not be kept.
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(10));
+    settings
+}
+
+/// The life of a request: log, count, guard, dispatch, and say who answered.
+pub(crate) async fn answer(
+    shared: &Shared,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+) -> Response<Followed<Guarded>> {
+    let call = Call::begin(&request, peer);
+    let request = request.map(|body| RequestBody::new(body, call.received()));
+    let mut response = guarded(
+        async {
+            if health::is_load_balancer_check(request.uri().path(), request.headers()) {
+                health::load_balancer_answer(request, &shared.lifecycle).await
+            } else {
+                shared.services.call(request).await
+            }
+        },
+        &shared.lifecycle,
+    )
+    .await;
+    shared.identity.stamp(response.headers_mut());
+    call.follow(response)
+}

@@ -1,0 +1,152 @@
+//! `grpc.health.v1.Health`, and the health checks of load balancers that read only the status code.
+//!
+//! tonic-health is not used: it has no List, answers Watch of an unknown service with NOT_FOUND where
+//! the protocol wants SERVICE_UNKNOWN on an open stream, starts out SERVING, and keeps Watch streams
+//! open through a shutdown.
+
+use std::pin::Pin;
+
+use http::{HeaderMap, Request, Response, header::USER_AGENT};
+use http_body_util::{BodyExt as _, Limited};
+use tokio_stream::Stream;
+use tonic::{Status, body::Body};
+
+use crate::{
+    body::RequestBody,
+    health::v1::{
+        HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
+        health_check_response::ServingStatus,
+        health_server::{Health as Protocol, HealthServer},
+    },
+    lifecycle::{Lifecycle, Phase},
+};
+
+/// The health protocol as generated code.
+#[allow(missing_docs, clippy::all, reason = "generated code")]
+pub mod v1 {
+    tonic::include_proto!("grpc.health.v1");
+    /// The protocol as an encoded `google.protobuf.FileDescriptorSet`, for server reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("health");
+}
+
+/// The health of a process: of the server as a whole (`""`) and of each service on it.
+#[derive(Debug, Clone)]
+pub(crate) struct Health {
+    names: Vec<&'static str>,
+    lifecycle: Lifecycle,
+}
+
+impl Health {
+    /// The health of a server with these services, following `lifecycle`.
+    pub(crate) fn new(
+        services: impl IntoIterator<Item = &'static str>,
+        lifecycle: Lifecycle,
+    ) -> Self {
+        let names = [""].into_iter().chain(services).collect();
+        Self { names, lifecycle }
+    }
+
+    pub(crate) fn into_server(self) -> HealthServer<Self> {
+        HealthServer::new(self).max_decoding_message_size(1024)
+    }
+
+    fn status(&self, service: &str, phase: Phase) -> ServingStatus {
+        if !self.names.contains(&service) {
+            ServingStatus::ServiceUnknown
+        } else if phase == Phase::Serving {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Protocol for Health {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+    async fn check(
+        &self,
+        request: tonic::Request<HealthCheckRequest>,
+    ) -> Result<tonic::Response<HealthCheckResponse>, Status> {
+        let service = request.into_inner().service;
+        match self.status(&service, self.lifecycle.phase()) {
+            ServingStatus::ServiceUnknown => {
+                Err(Status::not_found(format!("unknown service {service:?}")))
+            }
+            status => Ok(tonic::Response::new(response(status))),
+        }
+    }
+
+    async fn list(
+        &self,
+        _: tonic::Request<HealthListRequest>,
+    ) -> Result<tonic::Response<HealthListResponse>, Status> {
+        let phase = self.lifecycle.phase();
+        let statuses = self
+            .names
+            .iter()
+            .map(|name| (name.to_string(), response(self.status(name, phase))))
+            .collect();
+        Ok(tonic::Response::new(HealthListResponse { statuses }))
+    }
+
+    async fn watch(
+        &self,
+        request: tonic::Request<HealthCheckRequest>,
+    ) -> Result<tonic::Response<Self::WatchStream>, Status> {
+        let service = request.into_inner().service;
+        let health = self.clone();
+        Ok(tonic::Response::new(Box::pin(async_stream::try_stream! {
+            let mut phases = health.lifecycle.phases();
+            let mut last = None;
+            loop {
+                let phase = *phases.borrow_and_update();
+                let status = health.status(&service, phase);
+                if last.replace(status) != Some(status) {
+                    yield response(status);
+                }
+                // Nothing will ever change again, and an open Watch would hold the connection.
+                if phase >= Phase::Draining {
+                    Err(Status::unavailable("the server is shutting down"))?;
+                }
+                // Cannot fail: `health` keeps a sender alive.
+                let _ = phases.changed().await;
+            }
+        })))
+    }
+}
+
+fn response(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse {
+        status: status.into(),
+    }
+}
+
+/// Whether the caller is a load balancer that will judge the target by the status code alone.
+///
+/// An ALB compares only `grpc-status` with its matcher and never reads the message, and
+/// `Health/Check` answers OK even when it says NOT_SERVING. Its default path is the first one here.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/target-group-health-checks.html>
+pub(crate) fn is_load_balancer_check(path: &str, headers: &HeaderMap) -> bool {
+    path == "/AWS.ALB/healthcheck"
+        || path == "/grpc.health.v1.Health/Check"
+            && headers
+                .get(USER_AGENT)
+                .is_some_and(|agent| agent.as_bytes().starts_with(b"ELB-HealthChecker/"))
+}
+
+/// Answers such a caller: OK while serving, UNAVAILABLE in every other phase.
+///
+/// The request is not decoded, because what an ALB sends along is not documented.
+pub(crate) async fn load_balancer_answer(
+    request: Request<RequestBody>,
+    lifecycle: &Lifecycle,
+) -> Response<Body> {
+    // Read to the end, or HTTP/2 would have to reset the stream under the answer.
+    let _: Result<_, _> = Limited::new(request.into_body(), 1024).collect().await;
+    match lifecycle.phase() {
+        Phase::Serving => Status::ok("").into_http(),
+        phase => Status::unavailable(phase.to_string()).into_http(),
+    }
+}

@@ -1,0 +1,176 @@
+//! The server binary as its own health probe, for images that hold nothing else.
+
+use std::{
+    fmt, fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use humantime::Duration;
+use tonic::{
+    Status,
+    transport::{Certificate, ClientTlsConfig, Endpoint, Identity},
+};
+
+use crate::{
+    Error,
+    health::v1::{
+        HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+    },
+};
+
+/// What to ask, and whom.
+#[derive(Debug, clap::Args)]
+pub struct Probe {
+    /// http://HOST:PORT, https://HOST:PORT, or HOST:PORT for plaintext
+    /// [default: this server's admin listener, which is plaintext in every mode]
+    #[arg(long)]
+    addr: Option<String>,
+
+    /// The service to ask about; empty for the server as a whole
+    #[arg(long, default_value = "")]
+    service: String,
+
+    /// PEM file with the authorities to trust [default: the system's]
+    #[arg(long)]
+    cacert: Option<PathBuf>,
+
+    /// PEM file with the certificate to show, for mTLS
+    #[arg(long, requires = "key")]
+    cert: Option<PathBuf>,
+
+    /// PEM file with the private key of --cert
+    #[arg(long, requires = "cert")]
+    key: Option<PathBuf>,
+
+    /// The name to expect in the server's certificate [default: the host of --addr]
+    #[arg(long)]
+    authority: Option<String>,
+
+    /// How long connecting may take
+    #[arg(long, default_value = "1s")]
+    connect_timeout: Duration,
+
+    /// How long the answer may take
+    #[arg(long, default_value = "1s")]
+    rpc_timeout: Duration,
+}
+
+/// Why a probe did not find its server serving. The exit codes are those of grpc_health_probe.
+enum Failure {
+    Usage(Error),
+    Connect(Error),
+    Rpc(Status),
+    NotServing(ServingStatus),
+}
+
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 1,
+            Self::Connect(_) => 2,
+            Self::Rpc(_) => 3,
+            Self::NotServing(_) => 4,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(error) => write!(f, "{error}"),
+            Self::Connect(error) => {
+                // The transport wraps what happened several times over.
+                let mut cause: &dyn std::error::Error = &**error;
+                while let Some(deeper) = cause.source() {
+                    cause = deeper;
+                }
+                write!(f, "cannot connect: {cause}")
+            }
+            Self::Rpc(status) => write!(f, "the check failed: {status}"),
+            Self::NotServing(status) => write!(f, "status: {}", status.as_str_name()),
+        }
+    }
+}
+
+impl Probe {
+    /// Asks `server`'s admin listener unless the command line names another address.
+    pub(crate) fn or_ask(mut self, admin: SocketAddr) -> Self {
+        self.addr.get_or_insert_with(|| {
+            let mut admin = admin;
+            if admin.ip().is_unspecified() {
+                admin.set_ip(if admin.is_ipv4() {
+                    std::net::Ipv4Addr::LOCALHOST.into()
+                } else {
+                    std::net::Ipv6Addr::LOCALHOST.into()
+                });
+            }
+            admin.to_string()
+        });
+        self
+    }
+
+    /// Asks, and says the answer on standard error.
+    pub(crate) async fn run(self) -> ExitCode {
+        match self.ask().await {
+            Ok(()) => {
+                eprintln!("status: SERVING");
+                ExitCode::SUCCESS
+            }
+            Err(failure) => {
+                eprintln!("{failure}");
+                failure.exit_code().into()
+            }
+        }
+    }
+
+    async fn ask(self) -> Result<(), Failure> {
+        let endpoint = self.endpoint().map_err(Failure::Usage)?;
+        let channel = endpoint
+            .connect()
+            .await
+            .map_err(|error| Failure::Connect(error.into()))?;
+        let mut request = tonic::Request::new(HealthCheckRequest {
+            service: self.service,
+        });
+        request.set_timeout(*self.rpc_timeout);
+        let response = HealthClient::new(channel)
+            .check(request)
+            .await
+            .map_err(Failure::Rpc)?;
+        match response.into_inner().status() {
+            ServingStatus::Serving => Ok(()),
+            status => Err(Failure::NotServing(status)),
+        }
+    }
+
+    fn endpoint(&self) -> Result<Endpoint, Error> {
+        let addr = self.addr.as_deref().unwrap_or_default();
+        let url = if addr.contains("://") {
+            addr.to_owned()
+        } else {
+            format!("http://{addr}")
+        };
+        let endpoint = Endpoint::from_shared(url)?.connect_timeout(*self.connect_timeout);
+        if endpoint.uri().scheme_str() != Some("https") {
+            return Ok(endpoint);
+        }
+        let mut tls = ClientTlsConfig::new();
+        tls = match &self.cacert {
+            Some(path) => tls.ca_certificate(Certificate::from_pem(read(path)?)),
+            None => tls.with_native_roots(),
+        };
+        if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
+            tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
+        }
+        if let Some(name) = &self.authority {
+            tls = tls.domain_name(name);
+        }
+        Ok(endpoint.tls_config(tls)?)
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    Ok(fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?)
+}

@@ -1,0 +1,75 @@
+//! What every service of the suite does the same way: settings, logging, identity, listening, TLS,
+//! health, reflection, and ending well. It knows no contract.
+//!
+//! A service is an [`App`]: a name, a default address, and a function that makes its [`Services`] from
+//! its own settings. Its whole `main` is [`main`]; tests drive [`App::parse`] and [`Server`] instead.
+//!
+//! A connection lives in `connection`, which also holds the life of a request. What can happen to a
+//! call besides being answered is in `guard`; the order in which a process ends is in `lifecycle` and
+//! `server`.
+
+use std::ffi::OsString;
+
+use serde::Serialize;
+
+mod access_log;
+mod admin;
+mod body;
+mod config;
+mod connection;
+mod guard;
+pub mod health;
+mod healthcheck;
+mod identity;
+mod lifecycle;
+mod process;
+mod server;
+mod services;
+mod status;
+mod telemetry;
+mod tls;
+
+pub use body::RequestBody;
+pub use config::{Config, Invocation, LogFormat};
+pub use healthcheck::Probe;
+pub use lifecycle::Phase;
+pub use process::main;
+pub use server::Server;
+pub use services::Services;
+pub use status::invalid_argument;
+pub use telemetry::start_logging;
+
+/// Anything that stops a start. Its text is one line and names the setting or the file at fault.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// The version of the suite.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// One server binary. `S` is what the service has for settings of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct App<S> {
+    /// The name of the binary.
+    pub name: &'static str,
+    /// What it is, in one sentence.
+    pub about: &'static str,
+    /// Where it listens unless told otherwise.
+    pub listen: &'static str,
+    /// Makes what it serves.
+    pub services: fn(S) -> Result<Services, Error>,
+}
+
+impl<S: clap::Args + Serialize> App<S> {
+    /// Reads a command line without the program's name, with `lookup` for the environment.
+    pub fn parse(
+        &self,
+        arguments: impl IntoIterator<Item = impl Into<OsString>>,
+        lookup: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Invocation<S>, clap::Error> {
+        config::parse(config::command(self), arguments, lookup)
+    }
+
+    /// Binds a server with these settings. It answers once it runs.
+    pub async fn bind(&self, config: &Config, settings: S) -> Result<Server, Error> {
+        Server::bind(self.name, config, (self.services)(settings)?).await
+    }
+}

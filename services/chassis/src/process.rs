@@ -1,0 +1,113 @@
+//! The process around a server: command line, signals, exit code.
+
+use std::{
+    env,
+    ffi::OsString,
+    io::{self, Write as _},
+    pin::pin,
+    process::ExitCode,
+};
+
+use futures_util::future::{Either, select};
+use serde::Serialize;
+use tokio::{
+    runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
+
+use crate::{App, Config, Error, Invocation, VERSION, config, start_logging};
+
+/// The whole of a server's `main`. Exits 2 on a wrong setting, 1 on a start that fails, and 0 after a
+/// shutdown in order; `healthcheck` has exit codes of its own.
+pub fn main<S: clap::Args + Serialize>(app: App<S>) -> ExitCode {
+    run(&app).unwrap_or_else(|error| {
+        eprintln!("{}: {error}", app.name);
+        ExitCode::FAILURE
+    })
+}
+
+fn run<S: clap::Args + Serialize>(app: &App<S>) -> Result<ExitCode, Error> {
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    let usage_code = if arguments
+        .first()
+        .is_some_and(|first| first == "healthcheck")
+    {
+        1
+    } else {
+        2
+    };
+    match app.parse(arguments, |variable| env::var_os(variable)) {
+        // --help and --version arrive as errors, too.
+        Err(error) if !error.use_stderr() => error.print()?,
+        Err(error) => {
+            eprintln!("{}: {}", app.name, config::one_line(&error));
+            return Ok(usage_code.into());
+        }
+        Ok(Invocation::PrintConfig(lines)) => io::stdout().write_all(lines.as_bytes())?,
+        Ok(Invocation::Healthcheck(probe)) => {
+            let runtime = runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            return Ok(runtime.block_on(probe.run()));
+        }
+        Ok(Invocation::Serve(config, settings)) => {
+            start_logging(&config);
+            let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+            return runtime.block_on(serve(app, &config, settings));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve<S: clap::Args + Serialize>(
+    app: &App<S>,
+    config: &Config,
+    settings: S,
+) -> Result<ExitCode, Error> {
+    // Before the start, or a signal that comes during it would kill the process.
+    let mut first = Signals::listen()?;
+    let mut second = Signals::listen()?;
+    let server = app.bind(config, settings).await?;
+    tracing::info!(
+        name = app.name,
+        version = VERSION,
+        grpc = %server.addr()?,
+        admin = %server.admin_addr()?,
+        tls = config.tls_cert.is_some(),
+        mtls = config.tls_client_ca.is_some(),
+        pod_name = config.pod_name,
+        node_name = config.node_name,
+        "listening"
+    );
+    let in_order = server.run(async move { first.next().await });
+    let at_once = async {
+        second.next().await;
+        second.next().await;
+    };
+    Ok(match select(pin!(in_order), pin!(at_once)).await {
+        Either::Left(_) => ExitCode::SUCCESS,
+        Either::Right(_) => {
+            tracing::warn!("second signal: exiting at once");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// The signals that end the process: SIGTERM from platforms, SIGINT from people.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        select(pin!(self.terminate.recv()), pin!(self.interrupt.recv())).await;
+    }
+}

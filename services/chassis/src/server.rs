@@ -1,0 +1,176 @@
+//! A server from its bound listeners to its last connection.
+
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use futures_util::{
+    FutureExt as _,
+    future::{Either, select},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{sleep, timeout},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    Config, Error, admin,
+    connection::{self, Shared},
+    health::Health,
+    identity::Identity,
+    lifecycle::{Lifecycle, Phase},
+    services::Services,
+    tls,
+};
+
+/// A server whose listeners are bound: connections queue, and are answered once it runs.
+pub struct Server {
+    name: &'static str,
+    grpc: TcpListener,
+    admin: TcpListener,
+    for_grpc: Arc<Shared>,
+    for_admin: Arc<Shared>,
+    lame_duck: Duration,
+    drain_timeout: Duration,
+}
+
+impl Server {
+    /// Does all that can fail: reads the certificates, finds out who this is, binds both listeners.
+    pub async fn bind(
+        name: &'static str,
+        config: &Config,
+        services: Services,
+    ) -> Result<Self, Error> {
+        let lifecycle = Lifecycle::new();
+        let health = Health::new(services.names(), lifecycle.clone());
+        let mut services = services.with_health(health.clone());
+        if config.reflection {
+            services = services.with_reflection()?;
+        }
+        let tls = tls::acceptor(config)?;
+        let identity = Identity::find(config).await?;
+        Ok(Self {
+            name,
+            grpc: listen("LISTEN_ADDR", config.listen_addr).await?,
+            admin: listen("ADMIN_LISTEN_ADDR", config.admin_listen()).await?,
+            for_admin: Arc::new(Shared {
+                services: Services::default().with_health(health),
+                identity: identity.clone(),
+                lifecycle: lifecycle.clone(),
+                tls: None,
+            }),
+            for_grpc: Arc::new(Shared {
+                services,
+                identity,
+                lifecycle,
+                tls,
+            }),
+            lame_duck: *config.lame_duck,
+            drain_timeout: *config.drain_timeout,
+        })
+    }
+
+    /// Where it listens for gRPC.
+    pub fn addr(&self) -> io::Result<SocketAddr> {
+        self.grpc.local_addr()
+    }
+
+    /// Where it listens for admin requests.
+    pub fn admin_addr(&self) -> io::Result<SocketAddr> {
+        self.admin.local_addr()
+    }
+
+    /// Serves until `shutdown` resolves, and then for as long as the lame duck and the drain take.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self {
+            name,
+            for_grpc,
+            for_admin,
+            ..
+        } = self;
+        let lifecycle = for_grpc.lifecycle.clone();
+        let connections = TaskTracker::new();
+
+        let stop = async {
+            shutdown.await;
+            lifecycle.enter(Phase::LameDuck);
+            sleep(self.lame_duck).await;
+            lifecycle.enter(Phase::Draining);
+        };
+        let grpc = async {
+            accept(
+                self.grpc,
+                lifecycle.reached(Phase::Draining),
+                |stream, peer| {
+                    connections.spawn(connection::serve(for_grpc.clone(), stream, peer));
+                },
+            )
+            .await;
+            connections.close();
+            drain(&connections, &lifecycle, self.drain_timeout).await;
+            lifecycle.enter(Phase::Closed);
+            connections.wait().await;
+        };
+        // To the end, because that is what tells the platform how the shutdown goes.
+        let admin = accept(
+            self.admin,
+            lifecycle.reached(Phase::Closed),
+            |stream, peer| {
+                tokio::spawn(admin::serve(name, for_admin.clone(), stream, peer));
+            },
+        );
+
+        lifecycle.enter(Phase::Serving);
+        tokio::join!(stop, grpc, admin);
+    }
+}
+
+async fn listen(variable: &str, addr: SocketAddr) -> Result<TcpListener, Error> {
+    Ok(TcpListener::bind(addr)
+        .await
+        .map_err(|error| format!("{variable}={addr}: {error}"))?)
+}
+
+/// Accepts connections until `end`, and then those that the kernel has already queued: closing the
+/// listener would reset them.
+async fn accept(
+    listener: TcpListener,
+    end: impl Future<Output = ()>,
+    mut serve: impl FnMut(TcpStream, SocketAddr),
+) {
+    let mut end = pin!(end);
+    loop {
+        let accepted = match select(pin!(listener.accept()), end.as_mut()).await {
+            Either::Left((accepted, _)) => accepted,
+            Either::Right(_) => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => serve(stream, peer),
+            Err(error) => {
+                // Most often the process is out of file descriptors. The queue stays readable, so
+                // without a pause this loop would take a whole core until some are free again.
+                tracing::warn!(%error, "cannot accept a connection");
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+        serve(stream, peer);
+    }
+}
+
+/// Waits until every connection has finished its calls, and in the last part of `allowed` ends those
+/// calls that have not.
+async fn drain(connections: &TaskTracker, lifecycle: &Lifecycle, allowed: Duration) {
+    // Time for clients to hear that their streams end and to call elsewhere.
+    let notice = Duration::from_secs(5).min(allowed / 2);
+    if timeout(allowed - notice, connections.wait()).await.is_ok() {
+        return;
+    }
+    lifecycle.enter(Phase::Closing);
+    if timeout(notice, connections.wait()).await.is_err() {
+        tracing::warn!(
+            connections = connections.len(),
+            "drain deadline: dropping what is left"
+        );
+    }
+}
