@@ -1,0 +1,87 @@
+//! `helloworld.Greeter`: every kind of RPC in its smallest form.
+
+use std::pin::Pin;
+
+use chassis::{App, Error, Services, invalid_argument};
+use proto::helloworld::{
+    HelloReply, HelloRequest,
+    greeter_server::{Greeter, GreeterServer},
+};
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+mod greeting;
+
+use greeting::{Name, Refused};
+
+/// The server as the chassis runs it.
+pub const APP: App<Settings> = App {
+    name: "greeter",
+    about: env!("CARGO_PKG_DESCRIPTION"),
+    listen: "0.0.0.0:9000",
+    services,
+};
+
+/// Nothing: the Greeter has no settings of its own.
+#[derive(Debug, Clone, clap::Args, serde::Serialize)]
+pub struct Settings {}
+
+fn services(_: Settings) -> Result<Services, Error> {
+    // Far above a name of legal length, so that a longer one still arrives and is told what is wrong.
+    const LONGEST_REQUEST: usize = 64 * 1024;
+    let greeter = GreeterServer::new(Service).max_decoding_message_size(LONGEST_REQUEST);
+    Ok(Services::described_by(proto::FILE_DESCRIPTOR_SET).serve(greeter))
+}
+
+struct Service;
+
+type Replies = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Greeter for Service {
+    type SayHelloStreamReplyStream = Replies;
+    type SayHelloBidiStreamStream = Replies;
+
+    async fn say_hello(
+        &self,
+        request: Request<HelloRequest>,
+    ) -> Result<Response<HelloReply>, Status> {
+        let name = name(request.into_inner())?;
+        Ok(Response::new(reply(name.hello())))
+    }
+
+    async fn say_hello_stream_reply(
+        &self,
+        request: Request<HelloRequest>,
+    ) -> Result<Response<Replies>, Status> {
+        let name = name(request.into_inner())?;
+        let replies = tokio_stream::iter(name.hellos().map(|hello| Ok(reply(hello))));
+        Ok(Response::new(Box::pin(replies)))
+    }
+
+    async fn say_hello_bidi_stream(
+        &self,
+        request: Request<Streaming<HelloRequest>>,
+    ) -> Result<Response<Replies>, Status> {
+        let mut requests = request.into_inner();
+        Ok(Response::new(Box::pin(async_stream::try_stream! {
+            while let Some(request) = requests.message().await? {
+                yield reply(name(request)?.hello());
+            }
+        })))
+    }
+}
+
+fn name(request: HelloRequest) -> Result<Name, Status> {
+    Name::parse(request.name).map_err(|refused| match refused {
+        Refused::Empty => invalid_argument("name", "must not be empty"),
+        Refused::TooLong { bytes } => invalid_argument(
+            "name",
+            format!("{bytes} bytes, and at most {} are allowed", Name::LONGEST),
+        ),
+    })
+}
+
+fn reply(message: String) -> HelloReply {
+    HelloReply { message }
+}

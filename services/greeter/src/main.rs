@@ -1,0 +1,7 @@
+//! The `greeter` server.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    chassis::main(greeter::APP)
+}

@@ -1,0 +1,175 @@
+//! `routeguide.RouteGuide`: features, routes and notes on a map.
+//!
+//! Every method does three things: it parses what came over the wire into types that can only hold
+//! what is valid, asks `features`, `route` or `notes`, and converts the answer.
+
+use std::{path::PathBuf, pin::Pin, sync::Arc, time::Instant};
+
+use chassis::{App, Error, Services, invalid_argument};
+use proto::routeguide::{
+    self as wire, RouteNote, RouteSummary,
+    route_guide_server::{RouteGuide, RouteGuideServer},
+};
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+mod features;
+mod notes;
+mod point;
+mod route;
+
+use features::{Feature, Features};
+use notes::{Notes, TooLong};
+use point::{Point, Rectangle};
+use route::Route;
+
+/// The server as the chassis runs it.
+pub const APP: App<Settings> = App {
+    name: "route-guide",
+    about: env!("CARGO_PKG_DESCRIPTION"),
+    listen: "0.0.0.0:50051",
+    services,
+};
+
+/// What RouteGuide can be told.
+#[derive(Debug, Clone, clap::Args, serde::Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub struct Settings {
+    /// JSON file with the features to serve [default: the 100 that are built in]
+    #[arg(long)]
+    features_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    notes: notes::Limits,
+}
+
+fn services(settings: Settings) -> Result<Services, Error> {
+    // Far above a legal note, so that a longer one still arrives and is told what is wrong.
+    let longest_request = 64 * 1024 + 2 * settings.notes.note_bytes as usize;
+    let features = match &settings.features_file {
+        Some(path) => Features::from_file(path)?,
+        None => Features::embedded()?,
+    };
+    let service = Service {
+        features: Arc::new(features),
+        notes: Arc::new(Notes::new(settings.notes)),
+    };
+    let route_guide = RouteGuideServer::new(service).max_decoding_message_size(longest_request);
+    Ok(Services::described_by(proto::FILE_DESCRIPTOR_SET).serve(route_guide))
+}
+
+struct Service {
+    features: Arc<Features>,
+    notes: Arc<Notes>,
+}
+
+#[tonic::async_trait]
+impl RouteGuide for Service {
+    type ListFeaturesStream = Pin<Box<dyn Stream<Item = Result<wire::Feature, Status>> + Send>>;
+    type RouteChatStream = Pin<Box<dyn Stream<Item = Result<RouteNote, Status>> + Send>>;
+
+    async fn get_feature(
+        &self,
+        request: Request<wire::Point>,
+    ) -> Result<Response<wire::Feature>, Status> {
+        let asked = request.into_inner();
+        let found = self.features.at(point("", asked)?);
+        Ok(Response::new(match found {
+            Some(feature) => feature.into(),
+            None => wire::Feature {
+                name: String::new(),
+                location: Some(asked),
+            },
+        }))
+    }
+
+    async fn list_features(
+        &self,
+        request: Request<wire::Rectangle>,
+    ) -> Result<Response<Self::ListFeaturesStream>, Status> {
+        let wire::Rectangle { lo, hi } = request.into_inner();
+        let area = Rectangle::between(needed_point("lo", lo)?, needed_point("hi", hi)?);
+        let features = self.features.clone();
+        // Pulled by the connection as the client takes them: no task, no channel, no copy ahead.
+        Ok(Response::new(Box::pin(async_stream::stream! {
+            for feature in features.inside(area) {
+                yield Ok(feature.into());
+            }
+        })))
+    }
+
+    async fn record_route(
+        &self,
+        request: Request<Streaming<wire::Point>>,
+    ) -> Result<Response<RouteSummary>, Status> {
+        let began = Instant::now();
+        let mut points = request.into_inner();
+        let mut route = Route::default();
+        while let Some(next) = points.message().await? {
+            let next = point("", next)?;
+            route.pass(next, self.features.at(next).is_some());
+        }
+        let summary = route.summary(began.elapsed());
+        Ok(Response::new(RouteSummary {
+            point_count: summary.points,
+            feature_count: summary.features,
+            distance: summary.metres,
+            elapsed_time: summary.seconds,
+        }))
+    }
+
+    async fn route_chat(
+        &self,
+        request: Request<Streaming<RouteNote>>,
+    ) -> Result<Response<Self::RouteChatStream>, Status> {
+        let mut incoming = request.into_inner();
+        let notes = self.notes.clone();
+        Ok(Response::new(Box::pin(async_stream::try_stream! {
+            while let Some(note) = incoming.message().await? {
+                let place = needed_point("location", note.location)?;
+                for earlier in notes.leave(place, &note.message).map_err(refusal)? {
+                    yield RouteNote { location: note.location, message: earlier.to_string() };
+                }
+            }
+        })))
+    }
+}
+
+/// The point that `field` of a request holds; `field` is empty where the request itself is the point.
+fn point(field: &str, wire: wire::Point) -> Result<Point, Status> {
+    Point::new(wire.latitude, wire.longitude).map_err(|error| {
+        let dot = if field.is_empty() { "" } else { "." };
+        invalid_argument(
+            &format!("{field}{dot}{}", error.coordinate),
+            error.to_string(),
+        )
+    })
+}
+
+fn needed_point(field: &str, wire: Option<wire::Point>) -> Result<Point, Status> {
+    point(
+        field,
+        wire.ok_or_else(|| invalid_argument(field, "must be given"))?,
+    )
+}
+
+fn refusal(TooLong { bytes, limit }: TooLong) -> Status {
+    invalid_argument(
+        "message",
+        format!("{bytes} bytes, and at most {limit} are allowed"),
+    )
+}
+
+impl From<&Feature> for wire::Feature {
+    fn from(feature: &Feature) -> Self {
+        let (latitude, longitude) = (feature.location.latitude(), feature.location.longitude());
+        Self {
+            name: feature.name.clone(),
+            location: Some(wire::Point {
+                latitude,
+                longitude,
+            }),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Places on the globe.
+
+use std::fmt;
+
+/// A place, in units of 1e-7 degree, within [`Point::LATITUDES`] and [`Point::LONGITUDES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Point {
+    latitude: i32,
+    longitude: i32,
+}
+
+/// A coordinate that no place on the globe has.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct OffTheGlobe {
+    /// `latitude` or `longitude`.
+    pub(crate) coordinate: &'static str,
+    value: i32,
+    limit: i32,
+}
+
+impl fmt::Display for OffTheGlobe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { value, limit, .. } = self;
+        write!(
+            f,
+            "{value} is outside -{limit}..{limit} (units of 1e-7 degree)"
+        )
+    }
+}
+
+impl Point {
+    const LARGEST_LATITUDE: i32 = 900_000_000;
+    const LARGEST_LONGITUDE: i32 = 1_800_000_000;
+
+    pub(crate) fn new(latitude: i32, longitude: i32) -> Result<Self, OffTheGlobe> {
+        for (coordinate, value, limit) in [
+            ("latitude", latitude, Self::LARGEST_LATITUDE),
+            ("longitude", longitude, Self::LARGEST_LONGITUDE),
+        ] {
+            if !(-limit..=limit).contains(&value) {
+                return Err(OffTheGlobe {
+                    coordinate,
+                    value,
+                    limit,
+                });
+            }
+        }
+        Ok(Self {
+            latitude,
+            longitude,
+        })
+    }
+
+    pub(crate) fn latitude(self) -> i32 {
+        self.latitude
+    }
+
+    pub(crate) fn longitude(self) -> i32 {
+        self.longitude
+    }
+
+    /// The length of the great circle between two places, in metres: the haversine formula on a
+    /// sphere of radius 6 371 000 m.
+    pub(crate) fn distance_to(self, other: Self) -> f64 {
+        const RADIUS: f64 = 6_371_000.0;
+        let radians = |e7: i32| (f64::from(e7) / 1e7).to_radians();
+        let (from, to) = (radians(self.latitude), radians(other.latitude));
+        let latitudes = to - from;
+        let longitudes = radians(other.longitude) - radians(self.longitude);
+        let a = (latitudes / 2.0).sin().powi(2)
+            + from.cos() * to.cos() * (longitudes / 2.0).sin().powi(2);
+        // Rounding can take `a` of two antipodes past 1, where the root of 1 - a is no number.
+        let a = a.clamp(0.0, 1.0);
+        2.0 * RADIUS * a.sqrt().atan2((1.0 - a).sqrt())
+    }
+}
+
+/// The area between two opposite corners, edges included.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rectangle {
+    south_west: Point,
+    north_east: Point,
+}
+
+impl Rectangle {
+    /// The corners may be given either way round.
+    pub(crate) fn between(a: Point, b: Point) -> Self {
+        Self {
+            south_west: Point {
+                latitude: a.latitude.min(b.latitude),
+                longitude: a.longitude.min(b.longitude),
+            },
+            north_east: Point {
+                latitude: a.latitude.max(b.latitude),
+                longitude: a.longitude.max(b.longitude),
+            },
+        }
+    }
+
+    pub(crate) fn contains(&self, point: Point) -> bool {
+        let Self {
+            south_west,
+            north_east,
+        } = self;
+        (south_west.latitude..=north_east.latitude).contains(&point.latitude)
+            && (south_west.longitude..=north_east.longitude).contains(&point.longitude)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Point, Rectangle};
+
+    fn point(latitude: i32, longitude: i32) -> Point {
+        Point::new(latitude, longitude).expect("on the globe")
+    }
+
+    #[test]
+    fn a_point_lies_on_the_globe() {
+        assert!(Point::new(900_000_000, -1_800_000_000).is_ok());
+        let error = Point::new(-900_000_001, 0).expect_err("beyond the pole");
+        assert_eq!(error.coordinate, "latitude");
+        let error = Point::new(0, i32::MAX).expect_err("past the antimeridian");
+        assert_eq!(
+            error.to_string(),
+            "2147483647 is outside -1800000000..1800000000 (units of 1e-7 degree)"
+        );
+    }
+
+    #[test]
+    fn distances_are_great_circles() {
+        let pole = point(900_000_000, 0);
+        assert_eq!(
+            pole.distance_to(point(900_000_000, 1_000_000_000)).round(),
+            0.0
+        );
+        let quarter = std::f64::consts::FRAC_PI_2 * 6_371_000.0;
+        assert_eq!(pole.distance_to(point(0, 123)).round(), quarter.round());
+        // Every pair of antipodes is half a great circle apart, however the sines round.
+        for latitude in (-900_000_000..=900_000_000).step_by(1_234_567) {
+            let there = point(latitude, 300_000_000).distance_to(point(-latitude, -1_500_000_000));
+            assert!(
+                (there - 2.0 * quarter).abs() < 1.0,
+                "{there} m at latitude {latitude}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_rectangle_includes_its_edges_whichever_way_round_it_is_given() {
+        for (a, b) in [
+            ((1, 2), (3, 4)),
+            ((3, 4), (1, 2)),
+            ((1, 4), (3, 2)),
+            ((3, 2), (1, 4)),
+        ] {
+            let rectangle = Rectangle::between(point(a.0, a.1), point(b.0, b.1));
+            for inside in [(1, 2), (3, 4), (1, 4), (2, 3)] {
+                assert!(rectangle.contains(point(inside.0, inside.1)), "{inside:?}");
+            }
+            for outside in [(0, 3), (4, 3), (2, 1), (2, 5)] {
+                assert!(
+                    !rectangle.contains(point(outside.0, outside.1)),
+                    "{outside:?}"
+                );
+            }
+        }
+    }
+}
