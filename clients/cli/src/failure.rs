@@ -1,0 +1,111 @@
+//! Why a client ends other than well, and the exit code that says so.
+
+use std::{error::Error, fmt, io, iter};
+
+use tonic::{Code, Status, TimeoutExpired};
+
+/// Why a client ends other than well.
+#[derive(Debug)]
+pub enum Failure {
+    /// The command line asks for something that cannot be.
+    Usage(String),
+    /// A call failed.
+    Rpc(Status),
+    /// The output cannot be written.
+    Output(io::Error),
+}
+
+impl Failure {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            // As grpcurl does; a gRPC code is at most 16.
+            Self::Rpc(status) => 64 + status.code() as u8,
+            Self::Output(_) => 1,
+        }
+    }
+}
+
+impl From<Status> for Failure {
+    /// tonic reports a deadline that its own client has kept as CANCELLED.
+    fn from(status: Status) -> Self {
+        let timed_out = || causes(&status).any(|cause| cause.is::<TimeoutExpired>());
+        if status.code() == Code::Cancelled && timed_out() {
+            return Self::deadline_exceeded();
+        }
+        Self::Rpc(status)
+    }
+}
+
+impl Failure {
+    pub(crate) fn deadline_exceeded() -> Self {
+        Self::Rpc(Status::deadline_exceeded("no answer within --max-time"))
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl Error for Failure {}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(problem) => f.write_str(problem),
+            Self::Output(error) => write!(f, "cannot write the output: {error}"),
+            Self::Rpc(status) => {
+                write!(f, "{}: {}", code_name(status.code()), status.message())?;
+                // A status made by the transport says little; where it all began says more.
+                match causes(status).last().map(ToString::to_string) {
+                    Some(cause) if cause != status.message() => write!(f, ": {cause}"),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// What led to `error`, from the nearest cause to the first.
+pub(crate) fn causes(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    let mut next = error.source();
+    iter::from_fn(move || {
+        let cause = next?;
+        next = cause.source();
+        Some(cause)
+    })
+}
+
+/// The name of a code as the gRPC documents write it: `DeadlineExceeded` is `DEADLINE_EXCEEDED`.
+fn code_name(code: Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::{Code, Status};
+
+    use super::Failure;
+
+    #[test]
+    fn exit_codes_are_64_plus_the_grpc_code() {
+        for (code, exit_code, name) in [
+            (Code::InvalidArgument, 67, "INVALID_ARGUMENT: no"),
+            (Code::DeadlineExceeded, 68, "DEADLINE_EXCEEDED: no"),
+            (Code::Unauthenticated, 80, "UNAUTHENTICATED: no"),
+        ] {
+            let failure = Failure::from(Status::new(code, "no"));
+            assert_eq!(failure.exit_code(), exit_code);
+            assert_eq!(failure.to_string(), name);
+        }
+    }
+}

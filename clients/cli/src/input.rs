@@ -1,0 +1,28 @@
+//! What to send on a stream.
+
+use std::{fmt::Display, str::FromStr};
+
+use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
+use tokio_stream::Stream;
+
+/// The items of the command line, or, if there are none, one for each line of standard input as it is
+/// typed. A line that cannot be read is reported and left out.
+pub fn input<T>(items: Vec<T>) -> impl Stream<Item = T>
+where
+    T: FromStr<Err: Display>,
+{
+    async_stream::stream! {
+        if items.is_empty() {
+            let mut lines = BufReader::new(stdin()).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                match line.parse() {
+                    Ok(item) => yield item,
+                    Err(error) => eprintln!("{line:?} is left out: {error}"),
+                }
+            }
+        }
+        for item in items {
+            yield item;
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What the command-line clients do the same way: the flags that say whom to call and how, the channel
+//! they make, what is printed where, and the exit code.
+//!
+//! Data goes to standard output and all else to standard error.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::Parser;
+
+mod connection;
+mod failure;
+mod input;
+mod printer;
+
+pub use connection::{Channel, Connection};
+pub use failure::Failure;
+pub use input::input;
+pub use printer::{Format, Printer};
+
+/// The whole of a client's `main`: reads the command line, runs, reports.
+///
+/// Exits 0 on success, 64 plus the gRPC code when a call fails, 2 on a wrong command line, and 1 when
+/// the output cannot be written.
+pub fn main<C: Parser>(run: impl AsyncFnOnce(C) -> Result<(), Failure>) -> ExitCode {
+    let command_line = C::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&Failure::Output(error)),
+    };
+    let outcome = runtime.block_on(run(command_line));
+    // A thread may still wait for a line of standard input; nobody waits for it.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => report(&failure),
+    }
+}
+
+fn report(failure: &Failure) -> ExitCode {
+    // Whoever read the output has seen enough, as `head` does.
+    if !matches!(failure, Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+        let red = anstyle::AnsiColor::Red.on_default().bold();
+        let _ = writeln!(anstream::stderr(), "{red}error:{red:#} {failure}");
+    }
+    failure.exit_code().into()
+}

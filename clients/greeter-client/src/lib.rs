@@ -1,0 +1,110 @@
+//! Calls `helloworld.Greeter` from the command line.
+
+use clap::{Parser, Subcommand};
+use cli::{Channel, Connection, Failure, Format, Printer, input};
+use proto::helloworld::{HelloReply, HelloRequest, greeter_client::GreeterClient};
+use tokio_stream::StreamExt as _;
+use tonic::Streaming;
+
+const EXAMPLES: &str = "\
+Examples:
+  greeter-client hello Ada
+  greeter-client stream Ada -o json
+  greeter-client chat Ada Grace
+  greeter-client chat                  # a name on each line of standard input
+  greeter-client hello --addr https://greeter.example.com --max-time 2
+  greeter-client hello --addr localhost:9000 --plaintext -H 'x-tenant: blue'
+
+Exits 0 on success, 64 plus the gRPC code when a call fails, 2 on a wrong command line.";
+
+/// Calls helloworld.Greeter
+#[derive(Debug, Parser)]
+#[command(name = "greeter-client", version, after_help = EXAMPLES)]
+pub struct CommandLine {
+    /// Whom to call: http://HOST:PORT, https://HOST:PORT, or HOST:PORT
+    #[arg(long, global = true, default_value = "http://localhost:9000")]
+    addr: String,
+
+    #[command(flatten)]
+    connection: Connection,
+
+    /// How to print replies
+    #[arg(short, long, global = true, value_enum, default_value = "text")]
+    output: Format,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// SayHello: one name, one reply
+    Hello {
+        #[arg(default_value = "world")]
+        name: String,
+    },
+    /// SayHelloStreamReply: one name, a stream of replies
+    Stream {
+        #[arg(default_value = "world")]
+        name: String,
+    },
+    /// SayHelloBidiStream: a stream of names, a reply to each
+    Chat {
+        /// The names; without one, those on standard input, line by line
+        names: Vec<String>,
+    },
+}
+
+/// Does what the command line asks for.
+pub async fn run(command_line: CommandLine) -> Result<(), Failure> {
+    let (mut data, mut rest) = (anstream::stdout(), anstream::stderr());
+    let mut printer = Printer::new(command_line.output, &mut data, &mut rest);
+    command_line.run(&mut printer).await
+}
+
+impl CommandLine {
+    /// Does what the command line asks for, and prints to `printer`.
+    pub async fn run(self, printer: &mut Printer<'_>) -> Result<(), Failure> {
+        let client = GreeterClient::new(self.connection.channel(&self.addr)?);
+        self.connection
+            .within(call(client, self.command, printer))
+            .await
+    }
+}
+
+async fn call(
+    mut client: GreeterClient<Channel>,
+    command: Command,
+    printer: &mut Printer<'_>,
+) -> Result<(), Failure> {
+    let request = |name| HelloRequest { name };
+    let replies = match command {
+        Command::Hello { name } => {
+            let response = client.say_hello(request(name)).await?;
+            printer.served_by(response.metadata())?;
+            return print(printer, &response.into_inner());
+        }
+        Command::Stream { name } => client.say_hello_stream_reply(request(name)).await?,
+        Command::Chat { names } => {
+            client
+                .say_hello_bidi_stream(input(names).map(request))
+                .await?
+        }
+    };
+    printer.served_by(replies.metadata())?;
+    print_all(printer, replies.into_inner()).await
+}
+
+async fn print_all(
+    printer: &mut Printer<'_>,
+    mut replies: Streaming<HelloReply>,
+) -> Result<(), Failure> {
+    while let Some(reply) = replies.message().await? {
+        print(printer, &reply)?;
+    }
+    Ok(())
+}
+
+fn print(printer: &mut Printer<'_>, reply: &HelloReply) -> Result<(), Failure> {
+    Ok(printer.message(reply, &reply.message)?)
+}
