@@ -1,0 +1,1 @@
+//! The suite from outside, one module for each thing it promises.
