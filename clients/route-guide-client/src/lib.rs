@@ -13,7 +13,7 @@ mod tour;
 use arguments::{NoteArgument, PointArgument};
 
 const EXAMPLES: &str = "\
-A POINT is LATITUDE,LONGITUDE in units of 1e-7 degree.
+A POINT is LATITUDE,LONGITUDE in units of 1e-7 degree; in a list, put -- before southern ones.
 
 Examples:
   route-guide-client                                      # the tour
@@ -66,13 +66,13 @@ enum Command {
     /// RecordRoute: the sum of a route
     RecordRoute {
         /// The points; without one, those on standard input, line by line
-        #[arg(value_name = "POINT", allow_hyphen_values = true)]
+        #[arg(value_name = "POINT")]
         points: Vec<PointArgument>,
     },
     /// RouteChat: leaves notes and brings back the earlier ones at the same points
     RouteChat {
         /// The notes, POINT,TEXT; without one, those on standard input, line by line
-        #[arg(value_name = "NOTE", allow_hyphen_values = true)]
+        #[arg(value_name = "NOTE")]
         notes: Vec<NoteArgument>,
     },
 }

@@ -72,8 +72,8 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let cancelled = self.received.cancelled.load(Relaxed);
-        let code = self.code.filter(|_| !cancelled).unwrap_or(Code::Cancelled);
+        let broke_off = self.received.broke_off.load(Relaxed);
+        let code = self.code.filter(|_| !broke_off).unwrap_or(Code::Cancelled);
         let method = self.uri.path();
         let text = |value: &Option<HeaderValue>| {
             value

@@ -12,20 +12,21 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tonic::{Code, Status};
+use tonic::Status;
 
 /// What has been seen of a request body so far.
 #[derive(Debug, Default)]
 pub(crate) struct Received {
     pub(crate) messages: AtomicU64,
-    /// The client reset the stream.
-    pub(crate) cancelled: AtomicBool,
+    /// The client reset the stream, or the connection was lost.
+    pub(crate) broke_off: AtomicBool,
 }
 
-/// A request body that counts its messages, and in which a reset stream is an error.
+/// A request body that counts its messages, and whose early end is an error.
 ///
-/// tonic takes CANCELLED from a request body for a clean end of stream, so a client-streaming handler
-/// would go on to commit what the client has just called off. ABORTED it passes on as an error.
+/// tonic takes a stream that the client has reset for one that has come to its end, so a
+/// client-streaming handler would go on to commit what the client has just called off. ABORTED is
+/// passed on to the handler; the client does not hear of it any more.
 /// <https://github.com/grpc/grpc-rust/issues/2410>
 #[derive(Debug)]
 pub struct RequestBody {
@@ -62,12 +63,8 @@ impl Body for RequestBody {
                 Ok(frame)
             }
             Err(error) => {
-                let status = Status::from_error(error.into());
-                if status.code() != Code::Cancelled {
-                    return Err(status);
-                }
-                self.received.cancelled.store(true, Relaxed);
-                Err(Status::aborted("the client cancelled the call"))
+                self.received.broke_off.store(true, Relaxed);
+                Err(Status::aborted(format!("the request broke off: {error}")))
             }
         }))
     }

@@ -158,19 +158,17 @@ mod tests {
         let good = r#"{"location":{"latitude":1,"longitude":2},"name":"a"}"#;
         let far = r#"{"location":{"latitude":0,"longitude":1800000001},"name":"b"}"#;
         let nameless = r#"{"location":{"latitude":3,"longitude":4}}"#;
-        assert_eq!(
-            problem(&format!("[{good},{far}]")),
-            "entry 2: longitude: 1800000001 is outside -1800000000..1800000000 (units of 1e-7 degree)"
-        );
-        assert_eq!(
-            problem(&format!("[{good},{good}]")),
-            "entry 2: the same place as entry 1"
-        );
-        let text = problem(&format!("[{good},{nameless}]"));
-        assert!(
-            text.starts_with("entry 2: missing field `name` at line 1"),
-            "{text}"
-        );
+        for (entry, what) in [
+            (
+                far,
+                "longitude: 1800000001 is outside -1800000000..1800000000",
+            ),
+            (good, "the same place as entry 1"),
+            (nameless, "missing field `name`"),
+        ] {
+            let text = problem(&format!("[{good},{entry}]"));
+            assert!(text.starts_with(&format!("entry 2: {what}")), "{text}");
+        }
         let text = problem("{}");
         assert!(text.contains("expected an array of features"), "{text}");
         assert!(

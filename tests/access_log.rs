@@ -1,0 +1,329 @@
+//! One line for each call, whatever its end.
+
+use std::{
+    io,
+    pin::Pin,
+    process::Stdio,
+    sync::{Arc, Mutex},
+};
+
+use chassis::{App, Services};
+use harness::{Process, command, start, within};
+use proto::{
+    helloworld::{
+        HelloReply, HelloRequest,
+        greeter_client::GreeterClient,
+        greeter_server::{Greeter, GreeterServer},
+    },
+    routeguide::{Point, Rectangle, route_guide_client::RouteGuideClient},
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    sync::mpsc,
+};
+use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
+use tonic::{Code, Request, Response, Status, Streaming};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+#[tokio::test]
+async fn a_call_is_logged_with_all_that_is_known_of_it() {
+    let mut server = Process::start("greeter", &[]).await;
+    let mut request = Request::new(HelloRequest { name: "Ada".into() });
+    for (name, value) in [
+        ("x-forwarded-for", "203.0.113.7"),
+        (
+            "x-amzn-trace-id",
+            "Root=1-67891233-abcdef012345678912345678",
+        ),
+    ] {
+        request
+            .metadata_mut()
+            .insert(name, value.parse().expect("text"));
+    }
+    GreeterClient::new(server.channel())
+        .say_hello(request)
+        .await
+        .expect("a reply");
+    let line = server.log("call").await;
+    assert_eq!(line["level"], "INFO");
+    assert_eq!(line["method"], "/helloworld.Greeter/SayHello");
+    assert_eq!(line["code"], "OK");
+    assert_eq!(
+        (&line["messages_in"], &line["messages_out"]),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(line["forwarded_for"], "203.0.113.7");
+    assert_eq!(line["trace_id"], "Root=1-67891233-abcdef012345678912345678");
+    assert!(
+        line["peer"]
+            .as_str()
+            .expect("an address")
+            .starts_with("127.0.0.1:"),
+        "{line}"
+    );
+    assert!(
+        line["user_agent"]
+            .as_str()
+            .expect("text")
+            .starts_with("tonic/"),
+        "{line}"
+    );
+    assert!(
+        line["duration_ms"].as_f64().expect("a number") >= 0.0,
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn a_stream_is_logged_at_its_end_with_its_messages_counted() {
+    let mut server = Process::start("route-guide", &[]).await;
+    let mut client = RouteGuideClient::new(server.channel());
+    let (lo, hi) = (
+        Point {
+            latitude: 0,
+            longitude: -900_000_000,
+        },
+        Point::default(),
+    );
+    let far = Point {
+        latitude: 900_000_000,
+        ..hi
+    };
+    for (corner, code, messages) in [(Some(far), "OK", 100), (None, "INVALID_ARGUMENT", 0)] {
+        if let Ok(features) = client
+            .list_features(Rectangle {
+                lo: Some(lo),
+                hi: corner,
+            })
+            .await
+        {
+            let mut features = features.into_inner();
+            while features.message().await.expect("a whole list").is_some() {}
+        }
+        let line = server.log("call").await;
+        assert_eq!(line["method"], "/routeguide.RouteGuide/ListFeatures");
+        assert_eq!(
+            (&line["code"], &line["messages_out"]),
+            (&code.into(), &messages.into())
+        );
+    }
+    let points = tokio_stream::iter([hi; 1000]);
+    client.record_route(points).await.expect("a summary");
+    let line = server.log("call").await;
+    assert_eq!(
+        (&line["messages_in"], &line["messages_out"]),
+        (&1000.into(), &1.into())
+    );
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_before_its_answer_is_logged_as_cancelled() {
+    let mut server = Process::start("route-guide", &[]).await;
+    let client = RouteGuideClient::new(server.channel());
+    let (points, sent) = mpsc::channel(1);
+    let mut recording = client.clone();
+    let route =
+        tokio::spawn(async move { recording.record_route(ReceiverStream::new(sent)).await });
+    for _ in 0..2 {
+        points.send(Point::default()).await.expect("an open stream");
+    }
+    // A later stream of the connection has been answered, so the server knows of this one.
+    client
+        .clone()
+        .get_feature(Point::default())
+        .await
+        .expect("a feature");
+    server.log("call").await;
+    route.abort();
+    assert_cancelled(&server.log("call").await, "RecordRoute", 0);
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_in_its_answer_is_logged_as_cancelled() {
+    // Far more than fits into a window that nobody empties.
+    let place = |latitude| json!({"location": {"latitude": latitude, "longitude": 0}, "name": ""});
+    let places: Value = (0..100_000).map(place).collect();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(&file, places.to_string()).expect("written");
+    let path = file.path().to_str().expect("a path");
+
+    let mut server = Process::start("route-guide", &["--features-file", path]).await;
+    let mut client = RouteGuideClient::new(server.channel());
+    let far = Point {
+        latitude: 900_000_000,
+        longitude: 0,
+    };
+    let everywhere = Rectangle {
+        lo: Some(Point::default()),
+        hi: Some(far),
+    };
+    let mut features = client
+        .list_features(everywhere)
+        .await
+        .expect("features")
+        .into_inner();
+    features.message().await.expect("a feature");
+    drop(features);
+    let line = server.log("call").await;
+    let sent = line["messages_out"].as_u64().expect("a number");
+    assert!((1..100_000).contains(&sent), "{line}");
+    assert_cancelled(&line, "ListFeatures", sent);
+}
+
+#[tokio::test]
+async fn a_call_whose_client_is_killed_is_logged_as_cancelled() {
+    let mut server = Process::start("route-guide", &[]).await;
+    let addr = format!("http://{}", server.addr);
+    let mut chat = command("route-guide-client", &["route-chat", "--addr", &addr]);
+    let mut chat = chat
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a client");
+    let mut notes = chat.stdin.take().expect("piped");
+    notes.write_all(b"0,0,a\n0,0,b\n").await.expect("typed");
+    let mut answers = BufReader::new(chat.stdout.take().expect("piped")).lines();
+    within(answers.next_line())
+        .await
+        .expect("readable")
+        .expect("a note");
+    chat.kill().await.expect("killed");
+    assert_cancelled(&server.log("call").await, "RouteChat", 1);
+}
+
+fn assert_cancelled(line: &Value, method: &str, messages_out: u64) {
+    assert_eq!(line["method"], format!("/routeguide.RouteGuide/{method}"));
+    assert_eq!(line["code"], "CANCELLED", "{line}");
+    assert_eq!(line["messages_out"], messages_out, "{line}");
+}
+
+#[tokio::test]
+async fn health_checks_are_logged_only_at_debug() {
+    for (level, expected) in [
+        ("info", "/no.Such/Method"),
+        ("debug", "/grpc.health.v1.Health/Check"),
+    ] {
+        let mut server = Process::start("greeter", &["--log", level]).await;
+        let mut health = HealthClient::new(server.channel());
+        health
+            .check(HealthCheckRequest::default())
+            .await
+            .expect("a status");
+        let request = http::Request::post(format!("http://{}/no.Such/Method", server.addr));
+        harness::raw(
+            server.addr,
+            request.body(Default::default()).expect("a request"),
+        )
+        .await;
+        assert_eq!(server.log("call").await["method"], expected);
+    }
+}
+
+/// A Greeter whose every method panics: before the answer, in it, or both.
+struct Panicky;
+
+const PANICKY: App<greeter::Settings> = App {
+    name: "panicky",
+    about: "Panics",
+    listen: "127.0.0.1:0",
+    services: |_| {
+        Ok(Services::described_by(proto::FILE_DESCRIPTOR_SET).serve(GreeterServer::new(Panicky)))
+    },
+};
+
+type Replies = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Greeter for Panicky {
+    type SayHelloStreamReplyStream = Replies;
+    type SayHelloBidiStreamStream = Replies;
+
+    async fn say_hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
+        panic!("before the answer")
+    }
+
+    async fn say_hello_stream_reply(
+        &self,
+        _: Request<HelloRequest>,
+    ) -> Result<Response<Replies>, Status> {
+        Ok(Response::new(Box::pin(async_stream::stream! {
+            yield Ok(HelloReply { message: "Hello".into() });
+            panic!("in the answer");
+        })))
+    }
+
+    async fn say_hello_bidi_stream(
+        &self,
+        _: Request<Streaming<HelloRequest>>,
+    ) -> Result<Response<Replies>, Status> {
+        panic!("before the stream")
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_costs_its_call_and_is_logged_as_internal() {
+    let log = Log::default();
+    let lines = tracing_subscriber::fmt().json().flatten_event(true);
+    let _logging = tracing::subscriber::set_default(lines.with_writer(log.clone()).finish());
+
+    let server = start(PANICKY, &[]).await;
+    let mut client = GreeterClient::new(server.channel());
+    let status = client
+        .say_hello(HelloRequest::default())
+        .await
+        .expect_err("a panic");
+    assert_eq!(status.code(), Code::Internal);
+
+    // A stream that is cut short must not look complete.
+    let replies = client.say_hello_stream_reply(HelloRequest::default()).await;
+    let replies: Vec<_> = replies.expect("a stream").into_inner().collect().await;
+    let end = replies.last().expect("an end").as_ref();
+    assert_eq!(end.expect_err("a panic").code(), Code::Internal);
+
+    let status = client
+        .say_hello_bidi_stream(tokio_stream::iter([]))
+        .await
+        .expect_err("a panic");
+    assert_eq!(status.code(), Code::Internal);
+
+    within(server.stopped()).await;
+    let codes: Vec<_> = log
+        .calls()
+        .iter()
+        .map(|line| line["code"].clone())
+        .collect();
+    assert_eq!(codes, ["INTERNAL"; 3]);
+}
+
+/// Log lines, kept.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn calls(&self) -> Vec<Value> {
+        let text = String::from_utf8(self.0.lock().expect("sound").clone()).expect("text");
+        let lines = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        lines.filter(|line| line["message"] == "call").collect()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::Write::write(&mut *self.0.lock().expect("sound"), bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}

@@ -1,0 +1,168 @@
+//! Settings: flags, variables, and what is said of wrong ones.
+
+use std::ffi::OsString;
+
+use chassis::{Config, Invocation, LogFormat};
+use harness::{command, output};
+
+/// Reads RouteGuide's command line with this environment.
+fn parse(
+    flags: &[&str],
+    environment: &[(&str, &str)],
+) -> Result<Invocation<route_guide::Settings>, clap::Error> {
+    route_guide::APP.parse(flags, |variable| {
+        let found = environment.iter().find(|(name, _)| *name == variable);
+        found.map(|(_, value)| OsString::from(value))
+    })
+}
+
+fn config(flags: &[&str], environment: &[(&str, &str)]) -> Config {
+    match parse(flags, environment) {
+        Ok(Invocation::Serve(config, _)) => *config,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn each_setting_has_its_default() {
+    let config = config(&[], &[]);
+    assert_eq!(config.listen_addr.to_string(), "0.0.0.0:50051");
+    assert_eq!(
+        config
+            .admin_listen_addr
+            .map(|addr| addr.to_string())
+            .as_deref(),
+        Some("0.0.0.0:50052")
+    );
+    assert_eq!(
+        (config.lame_duck.as_secs(), config.drain_timeout.as_secs()),
+        (5, 25)
+    );
+    assert_eq!(
+        (config.tls_cert, config.tls_key, config.tls_client_ca),
+        (None, None, None)
+    );
+    assert!(config.reflection && config.served_by);
+}
+
+#[test]
+fn a_variable_sets_what_its_flag_sets_and_the_flag_wins() {
+    let environment = [
+        ("LAME_DUCK", "1s"),
+        ("LOG_FORMAT", "text"),
+        ("DRAIN_TIMEOUT", "2s"),
+    ];
+    for flags in [["--lame-duck", "3s"].as_slice(), &["--lame-duck=3s"]] {
+        let config = config(flags, &environment);
+        assert_eq!(config.lame_duck.as_secs(), 3);
+        assert_eq!(config.drain_timeout.as_secs(), 2);
+        assert_eq!(config.log_format, LogFormat::Text);
+    }
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    assert_eq!(
+        config(&[], &[("LAME_DUCK", ""), ("TLS_CERT", "")])
+            .lame_duck
+            .as_secs(),
+        5
+    );
+}
+
+#[test]
+fn the_admin_port_follows_the_grpc_port() {
+    for (listen, admin) in [
+        ("127.0.0.1:7000", "127.0.0.1:7001"),
+        ("[::]:7000", "[::]:7001"),
+        ("127.0.0.1:0", "127.0.0.1:0"),
+        ("127.0.0.1:65535", "127.0.0.1:0"),
+    ] {
+        let config = config(&["--listen", listen], &[]);
+        assert_eq!(
+            config.admin_listen_addr,
+            Some(admin.parse().expect("an address"))
+        );
+    }
+}
+
+#[test]
+fn print_config_shows_the_effective_settings() {
+    let environment = [
+        ("NOTE_BYTES", "7"),
+        ("POD_IP", "10.0.0.1"),
+        ("RUST_LOG", "warn"),
+        ("LOG_FORMAT", "json"),
+    ];
+    let flags = ["--print-config", "--listen", "127.0.0.1:7000"];
+    let Ok(Invocation::PrintConfig(lines)) = parse(&flags, &environment) else {
+        panic!()
+    };
+    for line in [
+        "LISTEN_ADDR=127.0.0.1:7000",
+        "ADMIN_LISTEN_ADDR=127.0.0.1:7001",
+        "TLS_CERT=",
+        "LAME_DUCK=5s",
+        "DRAIN_TIMEOUT=25s",
+        "LOG_FORMAT=json",
+        "RUST_LOG=warn",
+        "REFLECTION=true",
+        "POD_IP=10.0.0.1",
+        "FEATURES_FILE=",
+        "NOTE_BYTES=7",
+        "NOTES_PER_POINT=100",
+    ] {
+        assert!(
+            lines.lines().any(|found| found == line),
+            "{line} in\n{lines}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_value_stops_the_start_with_a_line_that_names_the_variable_and_code_2() {
+    for (variable, value) in [
+        ("LISTEN_ADDR", "nope"),
+        ("ADMIN_LISTEN_ADDR", "localhost"),
+        ("LAME_DUCK", "5"),
+        ("DRAIN_TIMEOUT", "-1s"),
+        ("REFLECTION", "maybe"),
+        ("LOG_FORMAT", "xml"),
+        ("RUST_LOG", "chassis=loud"),
+        ("NOTES_PER_POINT", "0"),
+    ] {
+        let outcome = output(command("route-guide", &[]).env(variable, value)).await;
+        assert_eq!(outcome.status.code(), Some(2), "{variable}={value}");
+        let said = String::from_utf8(outcome.stderr).expect("text");
+        assert!(
+            said.contains(&format!("<{variable}>")) && said.contains(value),
+            "{said}"
+        );
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    let outcome = output(command("greeter", &[]).env("TLS_CERT", "x")).await;
+    assert_eq!(outcome.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&outcome.stderr).contains("<TLS_KEY>"),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_busy_port_stops_the_start_with_code_1() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = taken.local_addr().expect("bound").to_string();
+    for variable in ["LISTEN_ADDR", "ADMIN_LISTEN_ADDR"] {
+        let mut command = command("greeter", &[]);
+        command
+            .env("LISTEN_ADDR", "127.0.0.1:0")
+            .env(variable, &addr);
+        let outcome = output(&mut command).await;
+        assert_eq!(outcome.status.code(), Some(1));
+        let said = String::from_utf8(outcome.stderr).expect("text");
+        assert!(
+            said.starts_with(&format!("greeter: {variable}={addr}: ")),
+            "{said}"
+        );
+    }
+}

@@ -1,0 +1,194 @@
+//! The health protocol, and health as load balancers ask for it.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use chassis::health::v1::{self, HealthListRequest, health_check_response::ServingStatus};
+use harness::{Running, bind, raw, run, start, within};
+use http::Request;
+use tokio::sync::oneshot;
+use tonic::{Code, Status, Streaming};
+// The health client of another project, so that both ends cannot be wrong in the same way.
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
+
+const SERVING: i32 = ServingStatus::Serving as i32;
+const NOT_SERVING: i32 = ServingStatus::NotServing as i32;
+const SERVICE_UNKNOWN: i32 = ServingStatus::ServiceUnknown as i32;
+
+/// Says NOT_SERVING for as long as a test can take.
+const LONG_LAME_DUCK: [&str; 2] = ["--lame-duck", "1h"];
+
+fn service(name: &str) -> HealthCheckRequest {
+    HealthCheckRequest {
+        service: name.to_owned(),
+    }
+}
+
+async fn check(server: &Running, name: &str) -> Result<i32, Status> {
+    let response = HealthClient::new(server.channel())
+        .check(service(name))
+        .await?;
+    Ok(response.into_inner().status)
+}
+
+async fn watch(server: &Running, name: &str) -> Streaming<HealthCheckResponse> {
+    let stream = HealthClient::new(server.channel())
+        .watch(service(name))
+        .await;
+    stream.expect("a stream").into_inner()
+}
+
+async fn next(statuses: &mut Streaming<HealthCheckResponse>) -> Result<i32, Status> {
+    Ok(within(statuses.message())
+        .await?
+        .expect("one more status")
+        .status)
+}
+
+/// The `grpc-status` of a call without a body by this user agent.
+async fn code_for(addr: SocketAddr, path: &str, user_agent: &str) -> String {
+    let request = Request::post(format!("http://{addr}{path}"))
+        .header("content-type", "application/grpc")
+        .header("user-agent", user_agent)
+        .body(Default::default())
+        .expect("a request");
+    let answer = raw(addr, request).await;
+    assert_eq!(answer.status, 200);
+    let code = answer
+        .headers
+        .get("grpc-status")
+        .or(answer.trailers.get("grpc-status"));
+    code.expect("a status").to_str().expect("text").to_owned()
+}
+
+#[tokio::test]
+async fn check_knows_the_server_and_each_service() {
+    let server = start(greeter::APP, &[]).await;
+    for name in ["", "helloworld.Greeter"] {
+        assert_eq!(
+            check(&server, name).await.expect("a status"),
+            SERVING,
+            "{name:?}"
+        );
+    }
+    let status = check(&server, "routeguide.RouteGuide")
+        .await
+        .expect_err("not here");
+    assert_eq!(status.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn list_tells_the_status_of_every_service() {
+    let server = start(route_guide::APP, &[]).await;
+    let mut client = v1::health_client::HealthClient::new(server.channel());
+    let list = client
+        .list(HealthListRequest {})
+        .await
+        .expect("a list")
+        .into_inner();
+    let statuses: BTreeMap<_, _> = list
+        .statuses
+        .into_iter()
+        .map(|(name, response)| (name, response.status))
+        .collect();
+    let expected = ["", "routeguide.RouteGuide"].map(|name| (name.to_owned(), SERVING));
+    assert_eq!(statuses, expected.into());
+}
+
+#[tokio::test]
+async fn watch_of_an_unknown_service_says_so_and_stays_open() {
+    let mut server = start(greeter::APP, &LONG_LAME_DUCK).await;
+    let mut unknown = watch(&server, "no.Such").await;
+    let mut known = watch(&server, "").await;
+    assert_eq!(next(&mut unknown).await.expect("a status"), SERVICE_UNKNOWN);
+    assert_eq!(next(&mut known).await.expect("a status"), SERVING);
+    server.stop();
+    assert_eq!(next(&mut known).await.expect("a status"), NOT_SERVING);
+    // Nothing has changed for the unknown one, and it has not ended either.
+    let polled = std::pin::pin!(unknown.message());
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(polled.poll(&mut context).is_pending());
+}
+
+#[tokio::test]
+async fn shutdown_turns_every_answer_at_once() {
+    let mut server = start(greeter::APP, &LONG_LAME_DUCK).await;
+    let mut watched = watch(&server, "helloworld.Greeter").await;
+    assert_eq!(next(&mut watched).await.expect("a status"), SERVING);
+    server.stop();
+    assert_eq!(next(&mut watched).await.expect("a status"), NOT_SERVING);
+    for name in ["", "helloworld.Greeter"] {
+        assert_eq!(
+            check(&server, name).await.expect("a status"),
+            NOT_SERVING,
+            "{name:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn watch_ends_with_unavailable_when_the_server_drains() {
+    let mut server = start(greeter::APP, &[]).await;
+    let mut watched = watch(&server, "").await;
+    assert_eq!(next(&mut watched).await.expect("a status"), SERVING);
+    server.stop();
+    assert_eq!(next(&mut watched).await.expect("a status"), NOT_SERVING);
+    assert_eq!(
+        next(&mut watched).await.expect_err("the end").code(),
+        Code::Unavailable
+    );
+}
+
+#[tokio::test]
+async fn a_load_balancer_that_reads_only_the_code_is_told_the_truth() {
+    let alb = "ELB-HealthChecker/2.0";
+    let mut server = start(greeter::APP, &LONG_LAME_DUCK).await;
+    let mut watched = watch(&server, "").await;
+    assert_eq!(next(&mut watched).await.expect("a status"), SERVING);
+    for addr in [server.addr, server.admin] {
+        assert_eq!(code_for(addr, "/AWS.ALB/healthcheck", alb).await, "0");
+        assert_eq!(
+            code_for(addr, "/grpc.health.v1.Health/Check", alb).await,
+            "0"
+        );
+    }
+    server.stop();
+    assert_eq!(next(&mut watched).await.expect("a status"), NOT_SERVING);
+    for addr in [server.addr, server.admin] {
+        assert_eq!(code_for(addr, "/AWS.ALB/healthcheck", alb).await, "14");
+        assert_eq!(
+            code_for(addr, "/AWS.ALB/healthcheck", "grpcurl").await,
+            "14"
+        );
+        assert_eq!(
+            code_for(addr, "/grpc.health.v1.Health/Check", alb).await,
+            "14"
+        );
+    }
+}
+
+#[tokio::test]
+async fn health_is_served_in_plaintext_on_the_admin_listener() {
+    let server = start(greeter::APP, &[]).await;
+    let mut client = HealthClient::new(harness::channel(server.admin));
+    let response = client
+        .check(service("helloworld.Greeter"))
+        .await
+        .expect("a status");
+    assert_eq!(response.into_inner().status, SERVING);
+}
+
+#[tokio::test]
+async fn a_server_that_is_bound_but_not_yet_running_answers_nobody_and_then_says_serving() {
+    let server = bind(greeter::APP, &[], &[]).await.expect("bound");
+    let addr = server.addr().expect("bound");
+    let (answered, answer) = oneshot::channel();
+    tokio::spawn(async move {
+        let response = HealthClient::new(harness::channel(addr))
+            .check(service(""))
+            .await;
+        let _ = answered.send(response.expect("a status").into_inner().status);
+    });
+    // The call waits in the queue of the bound listener.
+    let _running = run(server);
+    assert_eq!(within(answer).await.expect("an answer"), SERVING);
+}

@@ -1,0 +1,143 @@
+//! How a process ends: nobody loses a call, and nobody can hold it up.
+
+use harness::{Process, channel, start, within};
+use proto::{
+    helloworld::{HelloRequest, greeter_client::GreeterClient},
+    routeguide::{Point, RouteNote, route_guide_client::RouteGuideClient},
+};
+use rustix::process::Signal;
+use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+/// A stream of requests that nothing is ever sent on, and what keeps it open.
+fn silent<T>() -> (mpsc::Sender<T>, ReceiverStream<T>) {
+    let (sender, receiver) = mpsc::channel(1);
+    (sender, ReceiverStream::new(receiver))
+}
+
+#[tokio::test]
+async fn sigterm_ends_an_idle_server_with_code_0_through_every_phase() {
+    let mut server = Process::start("greeter", &["--lame-duck", "10ms"]).await;
+    assert_eq!(server.log("phase").await["phase"], "serving");
+    server.signal(Signal::TERM);
+    for phase in ["lame duck", "draining", "closed"] {
+        assert_eq!(server.log("phase").await["phase"], phase);
+    }
+    assert_eq!(server.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_watch_an_idle_chat_and_a_silent_connection_cannot_hold_the_process() {
+    let flags = ["--lame-duck", "10ms", "--drain-timeout", "500ms"];
+    let server = Process::start("route-guide", &flags).await;
+
+    let mut silent_connection = TcpStream::connect(server.addr).await.expect("a connection");
+    let watch = HealthClient::new(server.channel())
+        .watch(HealthCheckRequest::default())
+        .await;
+    let mut watch = watch.expect("a stream").into_inner();
+    let (_open, notes) = silent::<RouteNote>();
+    let chat = RouteGuideClient::new(server.channel())
+        .route_chat(notes)
+        .await;
+    let mut chat = chat.expect("a chat").into_inner();
+
+    server.signal(Signal::TERM);
+    // They are told, so that they can call elsewhere.
+    let end = within(async {
+        loop {
+            if let Err(status) = watch.message().await {
+                return status.code();
+            }
+        }
+    });
+    assert_eq!(end.await, Code::Unavailable);
+    assert_eq!(
+        within(chat.message()).await.expect_err("told").code(),
+        Code::Unavailable
+    );
+    assert_eq!(server.exit().await.code(), Some(0));
+    // It ends, in order or by a reset.
+    let _ = within(silent_connection.read_to_end(&mut Vec::new())).await;
+}
+
+#[tokio::test]
+async fn a_route_that_is_being_recorded_is_finished_and_summed_up() {
+    let mut server = start(route_guide::APP, &["--drain-timeout", "1h"]).await;
+    let (points, sent) = mpsc::channel(1);
+    let mut client = RouteGuideClient::new(server.channel());
+    let summary = tokio::spawn(async move { client.record_route(ReceiverStream::new(sent)).await });
+    points.send(Point::default()).await.expect("an open stream");
+
+    // Once the server no longer accepts connections, it drains those it has.
+    let addr = server.addr;
+    server.stop();
+    within(async { while TcpStream::connect(addr).await.is_ok() {} }).await;
+
+    points
+        .send(Point::default())
+        .await
+        .expect("still an open stream");
+    drop(points);
+    let summary = within(summary)
+        .await
+        .expect("no panic")
+        .expect("a summary")
+        .into_inner();
+    assert_eq!(summary.point_count, 2);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_lame_duck_still_takes_new_connections_and_calls() {
+    let mut server = start(greeter::APP, &["--lame-duck", "1h"]).await;
+    let mut watch = HealthClient::new(server.channel())
+        .watch(HealthCheckRequest::default())
+        .await
+        .expect("a stream")
+        .into_inner();
+    within(watch.message()).await.expect("serving");
+    server.stop();
+    within(watch.message()).await.expect("not serving");
+    let request = HelloRequest { name: "Ada".into() };
+    GreeterClient::new(channel(server.addr))
+        .say_hello(request)
+        .await
+        .expect("a reply");
+}
+
+#[tokio::test]
+async fn connections_that_wait_to_be_accepted_are_not_dropped_when_the_drain_begins() {
+    // Bound and not yet running: every connection waits in the kernel's queue.
+    let server = harness::bind(greeter::APP, &[], &[]).await.expect("bound");
+    let addr = server.addr().expect("bound");
+    let mut calls = Vec::new();
+    for _ in 0..20 {
+        let stream = TcpStream::connect(addr).await.expect("queued");
+        calls.push(stream);
+    }
+    // Told to stop before it accepts the first.
+    let running = tokio::spawn(server.run(std::future::ready(())));
+    for mut stream in calls {
+        // A server that takes the connection greets with SETTINGS; one that drops it, with nothing.
+        let mut header = [0; 9];
+        within(stream.read_exact(&mut header))
+            .await
+            .expect("a frame");
+        assert_eq!(header[3], 4, "SETTINGS");
+    }
+    within(running).await.expect("no panic");
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_process_at_once() {
+    let mut server = Process::start("greeter", &["--lame-duck", "1h"]).await;
+    server.signal(Signal::TERM);
+    server.log("phase").await; // serving
+    server.log("phase").await; // lame duck
+    server.signal(Signal::INT);
+    server.log("second signal: exiting at once").await;
+    assert_eq!(server.exit().await.code(), Some(1));
+}
