@@ -194,6 +194,13 @@ pub fn binary(name: &str) -> PathBuf {
         build
             .args(["build", "--quiet", "--workspace", "--bins", "--target-dir"])
             .arg(target);
+        // What cargo tells this package of itself would have build scripts run again that ask for it.
+        for (name, _) in env::vars_os() {
+            let bytes = name.as_encoded_bytes();
+            if bytes.starts_with(b"CARGO_PKG_") || bytes.starts_with(b"CARGO_MANIFEST_") {
+                build.env_remove(name);
+            }
+        }
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }
