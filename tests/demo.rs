@@ -9,7 +9,7 @@ use chassis::{
     },
 };
 use clap::Parser as _;
-use cli::{Format, Printer};
+use cli::{Client as _, Format, Printer};
 use harness::Running;
 use serde::Serialize;
 use tokio::signal::ctrl_c;

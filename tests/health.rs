@@ -127,7 +127,8 @@ async fn shutdown_turns_every_answer_at_once() {
 
 #[tokio::test]
 async fn watch_ends_with_unavailable_when_the_server_drains() {
-    let mut server = start(greeter::APP, &[]).await;
+    // Long before open calls are ended for the deadline's sake.
+    let mut server = start(greeter::APP, &["--drain-timeout", "1h"]).await;
     let mut watched = watch(&server, "").await;
     assert_eq!(next(&mut watched).await.expect("a status"), SERVING);
     server.stop();

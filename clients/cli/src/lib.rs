@@ -20,12 +20,21 @@ pub use failure::Failure;
 pub use input::input;
 pub use printer::{Format, Printer};
 
+/// A client: a command line, and what it does.
+pub trait Client: Parser {
+    /// How messages are to be printed.
+    fn format(&self) -> Format;
+
+    /// Does what the command line asks for, and prints to `printer`.
+    fn run(self, printer: &mut Printer<'_>) -> impl Future<Output = Result<(), Failure>>;
+}
+
 /// The whole of a client's `main`: reads the command line, runs, reports.
 ///
 /// Exits 0 on success, 64 plus the gRPC code when a call fails, 2 on a wrong command line, and 1 when
 /// the output cannot be written.
-pub fn main<C: Parser>(run: impl AsyncFnOnce(C) -> Result<(), Failure>) -> ExitCode {
-    let command_line = C::parse();
+pub fn main<C: Client>() -> ExitCode {
+    let client = C::parse();
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -33,9 +42,12 @@ pub fn main<C: Parser>(run: impl AsyncFnOnce(C) -> Result<(), Failure>) -> ExitC
         Ok(runtime) => runtime,
         Err(error) => return report(&Failure::Output(error)),
     };
-    let outcome = runtime.block_on(run(command_line));
+    let (mut data, mut rest) = (anstream::stdout(), anstream::stderr());
+    let mut printer = Printer::new(client.format(), &mut data, &mut rest);
+    let outcome = runtime.block_on(client.run(&mut printer));
     // A thread may still wait for a line of standard input; nobody waits for it.
     runtime.shutdown_background();
+    drop(printer);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => report(&failure),

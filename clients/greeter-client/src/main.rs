@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::main(greeter_client::run)
+    cli::main::<greeter_client::CommandLine>()
 }

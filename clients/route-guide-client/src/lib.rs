@@ -1,7 +1,7 @@
 //! Calls `routeguide.RouteGuide` from the command line.
 
 use clap::{Parser, Subcommand};
-use cli::{Channel, Connection, Failure, Format, Printer, input};
+use cli::{Channel, Client, Connection, Failure, Format, Printer, input};
 use proto::routeguide::{
     Feature, Point, Rectangle, RouteNote, route_guide_client::RouteGuideClient,
 };
@@ -77,16 +77,12 @@ enum Command {
     },
 }
 
-/// Does what the command line asks for.
-pub async fn run(command_line: CommandLine) -> Result<(), Failure> {
-    let (mut data, mut rest) = (anstream::stdout(), anstream::stderr());
-    let mut printer = Printer::new(command_line.output, &mut data, &mut rest);
-    command_line.run(&mut printer).await
-}
+impl Client for CommandLine {
+    fn format(&self) -> Format {
+        self.output
+    }
 
-impl CommandLine {
-    /// Does what the command line asks for, and prints to `printer`.
-    pub async fn run(self, printer: &mut Printer<'_>) -> Result<(), Failure> {
+    async fn run(self, printer: &mut Printer<'_>) -> Result<(), Failure> {
         let client = RouteGuideClient::new(self.connection.channel(&self.addr)?);
         let mut guide = Guide {
             client,

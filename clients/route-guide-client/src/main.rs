@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::main(route_guide_client::run)
+    cli::main::<route_guide_client::CommandLine>()
 }

@@ -34,10 +34,10 @@ pub(crate) async fn serve(
     let service = service_fn(move |request: Request<Incoming>| {
         let shared = shared.clone();
         async move {
-            Ok::<_, Infallible>(if request.method() == Method::GET {
-                page(name, shared.lifecycle.phase(), request.uri().path()).map(Either::Left)
-            } else {
+            Ok::<_, Infallible>(if request.method() == Method::POST {
                 answer(&shared, request, peer).await.map(Either::Right)
+            } else {
+                page(name, shared.lifecycle.phase(), request.uri().path()).map(Either::Left)
             })
         }
     });

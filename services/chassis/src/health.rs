@@ -72,7 +72,7 @@ impl Protocol for Health {
         let service = request.into_inner().service;
         match self.status(&service, self.lifecycle.phase()) {
             ServingStatus::ServiceUnknown => {
-                Err(Status::not_found(format!("unknown service {service:?}")))
+                Err(Status::not_found(format!("unknown service {service:.200}")))
             }
             status => Ok(tonic::Response::new(response(status))),
         }

@@ -100,7 +100,7 @@ impl Services {
                 let Ok(response) = handler(request).await;
                 response
             }
-            None => Status::unimplemented(format!("no service at {path}")).into_http(),
+            None => Status::unimplemented(format!("no service at {path:.200}")).into_http(),
         }
     }
 }

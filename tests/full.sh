@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# The second tier of tests: what needs more than Rust. Each part is a script in tests/full/ that
+# installs what it needs by name, says what it skips, and prints how many checks "passed", "failed"
+# and were "skipped". In CI nothing may be skipped.
+#
+#   tests/full.sh            every part
+#   tests/full.sh clients    one part
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+if [ $# -eq 0 ]; then
+    for script in tests/full/*.sh; do set -- "$@" "$(basename "$script" .sh)"; done
+fi
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+count() { grep -oE "[0-9]+ $1\b" "$log" | awk '{ sum += $1 } END { print sum + 0 }'; }
+
+broken=0
+for part in "$@"; do
+    script=tests/full/$part.sh
+    if [ ! -x "$script" ]; then
+        echo "tests/full.sh: no part named '$part'; there are: $(cd tests/full && echo *.sh)" >&2
+        exit 2
+    fi
+    echo "== $part"
+    "$script" 2>&1 | tee -a "$log"
+    code=${PIPESTATUS[0]}
+    # A part that fails without counting a failed check has broken down.
+    if [ "$code" -ne 0 ] && ! tail -n 1 "$log" | grep -qE '[1-9][0-9]* failed'; then
+        echo "$part broke down with exit code $code"
+        broken=$((broken + 1))
+    fi
+done
+
+passed=$(count passed) failed=$(($(count failed) + broken)) skipped=$(count skipped)
+if [ "${CI:-}" = true ]; then failed=$((failed + skipped)); fi
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]

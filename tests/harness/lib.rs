@@ -1,0 +1,128 @@
+//! What the demo and the end-to-end tests run: servers in this process on free ports, and the real
+//! binaries as processes of their own.
+//!
+//! Nothing here sleeps: a server's port is bound before anyone hears of it.
+
+use std::{ffi::OsString, net::SocketAddr, time::Duration};
+
+use chassis::{App, Invocation, Server};
+use serde::Serialize;
+use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
+use tonic::transport::{Channel, Endpoint};
+
+mod process;
+mod raw;
+
+pub use process::{Process, binary, command, output};
+pub use raw::{Answer, raw};
+
+/// Longer than anything here takes; only what hangs gets this far.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server in this process.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens for gRPC.
+    pub addr: SocketAddr,
+    /// Where it listens for admin requests.
+    pub admin: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+/// Starts a server with these flags and no environment, on free ports of 127.0.0.1.
+pub async fn start<S>(app: App<S>, flags: &[&str]) -> Running
+where
+    S: clap::Args + Serialize,
+{
+    start_in(app, flags, &[]).await
+}
+
+/// Starts a server with these flags and this environment, on free ports of 127.0.0.1.
+pub async fn start_in<S>(app: App<S>, flags: &[&str], environment: &[(&str, &str)]) -> Running
+where
+    S: clap::Args + Serialize,
+{
+    run(bind(app, flags, environment)
+        .await
+        .expect("a server that starts"))
+}
+
+/// Binds a server as [`start_in`] does, without running it.
+pub async fn bind<S>(
+    app: App<S>,
+    flags: &[&str],
+    environment: &[(&str, &str)],
+) -> Result<Server, chassis::Error>
+where
+    S: clap::Args + Serialize,
+{
+    let defaults = [("LISTEN_ADDR", "127.0.0.1:0"), ("LAME_DUCK", "0s")];
+    let lookup = |variable: &str| {
+        let mut known = environment.iter().chain(&defaults);
+        known
+            .find(|(name, _)| *name == variable)
+            .map(|(_, value)| OsString::from(value))
+    };
+    match app.parse(flags, lookup)? {
+        Invocation::Serve(config, settings) => app.bind(&config, settings).await,
+        Invocation::PrintConfig(_) | Invocation::Healthcheck(_) => Err("not a server".into()),
+    }
+}
+
+/// Runs a bound server as a task.
+pub fn run(server: Server) -> Running {
+    let (stop, stopped) = oneshot::channel();
+    Running {
+        addr: server.addr().expect("bound"),
+        admin: server.admin_addr().expect("bound"),
+        stop: Some(stop),
+        task: tokio::spawn(server.run(async move {
+            // Dropping the sender is as good as sending.
+            let _ = stopped.await;
+        })),
+    }
+}
+
+impl Running {
+    /// The gRPC address as a plaintext URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// A plaintext channel of its own connection.
+    pub fn channel(&self) -> Channel {
+        channel(self.addr)
+    }
+
+    /// Asks it to shut down, as SIGTERM does.
+    pub fn stop(&mut self) {
+        self.stop.take();
+    }
+
+    /// Waits until it has.
+    pub async fn stopped(mut self) {
+        self.stop();
+        within(&mut self.task)
+            .await
+            .expect("a server that does not panic");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A plaintext channel of its own connection.
+pub fn channel(addr: SocketAddr) -> Channel {
+    Endpoint::from_shared(format!("http://{addr}"))
+        .expect("a URL")
+        .connect_lazy()
+}
+
+/// The outcome of something that must not hang.
+pub async fn within<T>(future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.expect("something hangs")
+}

@@ -1,0 +1,141 @@
+//! The suite's binaries, and servers as processes of their own.
+
+use std::{
+    env,
+    net::SocketAddr,
+    path::PathBuf,
+    process::{ExitStatus, Output, Stdio},
+    sync::OnceLock,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+};
+use tonic::transport::Channel;
+
+use crate::{channel, within};
+
+/// The path of one of the suite's binaries.
+///
+/// `cargo test` builds them only for the package under test, so the first call builds them all; the
+/// libraries they are made of are there already.
+pub fn binary(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        // TARGET/debug/deps/e2e-0123456789abcdef
+        let this = env::current_exe().expect("a path");
+        let folder = this.ancestors().nth(2).expect("a folder of binaries");
+        let target = folder.parent().expect("a target folder");
+        let mut build = std::process::Command::new(env::var_os("CARGO").expect("run by cargo"));
+        build
+            .args(["build", "--quiet", "--workspace", "--bins", "--target-dir"])
+            .arg(target);
+        // What cargo tells this package of itself would have build scripts run again that ask for it.
+        for (name, _) in env::vars_os() {
+            let bytes = name.as_encoded_bytes();
+            if bytes.starts_with(b"CARGO_PKG_") || bytes.starts_with(b"CARGO_MANIFEST_") {
+                build.env_remove(name);
+            }
+        }
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        assert!(
+            build.status().expect("cargo").success(),
+            "the binaries do not build"
+        );
+        folder.to_owned()
+    });
+    folder.join(name)
+}
+
+/// A command for one of the suite's binaries, with nothing of this process's environment.
+pub fn command(name: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary(name));
+    command
+        .args(arguments)
+        .env_clear()
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// Runs one of the suite's binaries to its end.
+pub async fn output(command: &mut Command) -> Output {
+    within(command.output())
+        .await
+        .expect("a program that starts")
+}
+
+/// A server as a process of its own.
+#[derive(Debug)]
+pub struct Process {
+    /// Where it listens for gRPC.
+    pub addr: SocketAddr,
+    /// Where it listens for admin requests.
+    pub admin: SocketAddr,
+    child: Child,
+    log: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    /// Starts a server binary on free ports of 127.0.0.1, and waits for the line that says it is up.
+    pub async fn start(name: &str, arguments: &[&str]) -> Self {
+        let mut command = command(name, &["--listen", "127.0.0.1:0", "--log-format", "json"]);
+        let mut child = command
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a server that starts");
+        let stdout = child.stdout.take().expect("piped");
+        let mut log = BufReader::new(stdout).lines();
+        let line = next_line(&mut log, "listening").await;
+        let addr = |field: &str| line[field].as_str().expect(field).parse().expect(field);
+        Self {
+            addr: addr("grpc"),
+            admin: addr("admin"),
+            child,
+            log,
+        }
+    }
+
+    /// A plaintext channel of its own connection.
+    pub fn channel(&self) -> Channel {
+        channel(self.addr)
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = self.child.id().expect("running");
+        let pid = Pid::from_raw(pid.try_into().expect("a pid")).expect("a pid");
+        kill_process(pid, signal).expect("a signal that is sent");
+    }
+
+    /// The next log line with this message.
+    pub async fn log(&mut self, message: &str) -> serde_json::Value {
+        next_line(&mut self.log, message).await
+    }
+
+    /// Waits for its end.
+    pub async fn exit(mut self) -> ExitStatus {
+        within(self.child.wait())
+            .await
+            .expect("a process to wait for")
+    }
+}
+
+async fn next_line(log: &mut Lines<BufReader<ChildStdout>>, message: &str) -> serde_json::Value {
+    within(async {
+        loop {
+            let line = log.next_line().await.expect("readable");
+            let line = line.unwrap_or_else(|| panic!("the log ends before {message:?}"));
+            let line: serde_json::Value = serde_json::from_str(&line).expect("a JSON object");
+            if line["message"] == message {
+                return line;
+            }
+        }
+    })
+    .await
+}
