@@ -23,7 +23,7 @@ use crate::{
 
 /// Serves one connection, HTTP/1.1 or HTTP/2, until the peer is done with it, or the process is.
 ///
-/// `shared` is that of the gRPC listener, but for its router, which knows only health, and its TLS.
+/// Its `shared` knows only health; the rest is as on the gRPC listener.
 pub(crate) async fn serve(
     name: &'static str,
     shared: Arc<Shared>,

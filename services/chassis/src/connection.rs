@@ -23,23 +23,27 @@ use crate::{
     services::Services,
 };
 
-/// What every connection of a server needs.
+/// What every call to a listener needs.
 pub(crate) struct Shared {
     pub(crate) services: Services,
     pub(crate) identity: Identity,
     pub(crate) lifecycle: Lifecycle,
-    pub(crate) tls: Option<TlsAcceptor>,
 }
 
 /// Serves one connection until the peer is done with it, or the process is.
-pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    tls: Option<TlsAcceptor>,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
     const TLS_HANDSHAKE: Duration = Duration::from_secs(5);
 
     let closed = shared.lifecycle.reached(Phase::Closed);
     let whole_connection = async {
         // Messages are small and answered at once: waiting to fill a segment only adds delay.
         let _ = stream.set_nodelay(true);
-        match &shared.tls {
+        match tls {
             None => http2(&shared, stream, peer).await,
             Some(tls) => match timeout(TLS_HANDSHAKE, tls.accept(stream)).await {
                 Ok(Ok(stream)) => http2(&shared, stream, peer).await,

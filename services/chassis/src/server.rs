@@ -2,14 +2,12 @@
 
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use futures_util::{
-    FutureExt as _,
-    future::{Either, select},
-};
+use futures_util::future::{Either, select};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::{sleep, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -29,6 +27,7 @@ pub struct Server {
     admin: TcpListener,
     for_grpc: Arc<Shared>,
     for_admin: Arc<Shared>,
+    tls: Option<TlsAcceptor>,
     lame_duck: Duration,
     drain_timeout: Duration,
 }
@@ -56,14 +55,13 @@ impl Server {
                 services: Services::default().with_health(health),
                 identity: identity.clone(),
                 lifecycle: lifecycle.clone(),
-                tls: None,
             }),
             for_grpc: Arc::new(Shared {
                 services,
                 identity,
                 lifecycle,
-                tls,
             }),
+            tls,
             lame_duck: *config.lame_duck,
             drain_timeout: *config.drain_timeout,
         })
@@ -81,13 +79,7 @@ impl Server {
 
     /// Serves until `shutdown` resolves, and then for as long as the lame duck and the drain take.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self {
-            name,
-            for_grpc,
-            for_admin,
-            ..
-        } = self;
-        let lifecycle = for_grpc.lifecycle.clone();
+        let lifecycle = self.for_grpc.lifecycle.clone();
         let connections = TaskTracker::new();
 
         let stop = async {
@@ -97,13 +89,11 @@ impl Server {
             lifecycle.enter(Phase::Draining);
         };
         let grpc = async {
-            accept(
-                self.grpc,
-                lifecycle.reached(Phase::Draining),
-                |stream, peer| {
-                    connections.spawn(connection::serve(for_grpc.clone(), stream, peer));
-                },
-            )
+            let draining = lifecycle.reached(Phase::Draining);
+            accept(self.grpc, draining, |stream, peer| {
+                let (shared, tls) = (self.for_grpc.clone(), self.tls.clone());
+                connections.spawn(connection::serve(shared, tls, stream, peer));
+            })
             .await;
             connections.close();
             drain(&connections, &lifecycle, self.drain_timeout).await;
@@ -111,13 +101,15 @@ impl Server {
             connections.wait().await;
         };
         // To the end, because that is what tells the platform how the shutdown goes.
-        let admin = accept(
-            self.admin,
-            lifecycle.reached(Phase::Closed),
-            |stream, peer| {
-                tokio::spawn(admin::serve(name, for_admin.clone(), stream, peer));
-            },
-        );
+        let closed = lifecycle.reached(Phase::Closed);
+        let admin = accept(self.admin, closed, |stream, peer| {
+            tokio::spawn(admin::serve(
+                self.name,
+                self.for_admin.clone(),
+                stream,
+                peer,
+            ));
+        });
 
         lifecycle.enter(Phase::Serving);
         tokio::join!(stop, grpc, admin);
@@ -130,8 +122,8 @@ async fn listen(variable: &str, addr: SocketAddr) -> Result<TcpListener, Error> 
         .map_err(|error| format!("{variable}={addr}: {error}"))?)
 }
 
-/// Accepts connections until `end`, and then those that the kernel has already queued: closing the
-/// listener would reset them.
+/// Accepts connections until `end` has come and none is waiting: closing the listener resets those that
+/// the kernel has queued.
 async fn accept(
     listener: TcpListener,
     end: impl Future<Output = ()>,
@@ -139,9 +131,10 @@ async fn accept(
 ) {
     let mut end = pin!(end);
     loop {
+        // The first of the two is asked first.
         let accepted = match select(pin!(listener.accept()), end.as_mut()).await {
             Either::Left((accepted, _)) => accepted,
-            Either::Right(_) => break,
+            Either::Right(_) => return,
         };
         match accepted {
             Ok((stream, peer)) => serve(stream, peer),
@@ -152,9 +145,6 @@ async fn accept(
                 sleep(Duration::from_millis(50)).await;
             }
         }
-    }
-    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-        serve(stream, peer);
     }
 }
 
@@ -172,5 +162,27 @@ async fn drain(connections: &TaskTracker, lifecycle: &Lifecycle, allowed: Durati
             connections = connections.len(),
             "drain deadline: dropping what is left"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::ready, net::Ipv4Addr};
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    #[tokio::test]
+    async fn connections_that_wait_when_the_end_comes_are_accepted() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .expect("a free port");
+        let addr = listener.local_addr().expect("bound");
+        let mut waiting = Vec::new();
+        for _ in 0..10 {
+            waiting.push(TcpStream::connect(addr).await.expect("queued"));
+        }
+        let mut accepted = 0;
+        super::accept(listener, ready(()), |_, _| accepted += 1).await;
+        assert_eq!(accepted, waiting.len());
     }
 }
