@@ -20,10 +20,11 @@ use proto::{
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
     sync::mpsc,
 };
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming, transport::Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 #[tokio::test]
@@ -149,7 +150,9 @@ async fn a_call_that_is_given_up_in_its_answer_is_logged_as_cancelled() {
     let path = file.path().to_str().expect("a path");
 
     let mut server = Process::start("route-guide", &["--features-file", path]).await;
-    let mut client = RouteGuideClient::new(server.channel());
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.addr)).expect("a URL");
+    let small_window = endpoint.initial_stream_window_size(65_535).connect_lazy();
+    let mut client = RouteGuideClient::new(small_window);
     let far = Point {
         latitude: 900_000_000,
         longitude: 0,
@@ -200,23 +203,63 @@ fn assert_cancelled(line: &Value, method: &str, messages_out: u64) {
 
 #[tokio::test]
 async fn health_checks_are_logged_only_at_debug() {
-    for (level, expected) in [
-        ("info", "/no.Such/Method"),
-        ("debug", "/grpc.health.v1.Health/Check"),
-    ] {
+    const CHECK: &str = "/grpc.health.v1.Health/Check";
+    const OTHER: &str = "/no.Such/Method";
+    for (level, logged) in [("info", false), ("debug", true)] {
         let mut server = Process::start("greeter", &["--log", level]).await;
-        let mut health = HealthClient::new(server.channel());
-        health
-            .check(HealthCheckRequest::default())
+        // Twice, so that a line of the first check cannot come after the last line that is read.
+        for _ in 0..2 {
+            let mut health = HealthClient::new(server.channel());
+            health
+                .check(HealthCheckRequest::default())
+                .await
+                .expect("a status");
+            for path in ["/AWS.ALB/healthcheck", OTHER] {
+                let request = http::Request::post(format!("http://{}{path}", server.addr));
+                let request = request.body(Default::default()).expect("a request");
+                harness::raw(server.addr, request).await;
+            }
+        }
+        let mut methods = Vec::new();
+        while methods.iter().filter(|method| *method == OTHER).count() < 2 {
+            methods.push(server.log("call").await["method"].clone());
+        }
+        for path in [CHECK, "/AWS.ALB/healthcheck"] {
+            let found = methods.iter().any(|method| method == path);
+            assert_eq!(found, logged, "{path} at {level}: {methods:?}");
+        }
+    }
+}
+
+/// The client resets its stream without a reason, which HTTP/2 alone would take for its end.
+#[tokio::test]
+async fn a_route_that_is_reset_is_not_summed_up_whatever_the_reason() {
+    let mut server = Process::start("route-guide", &[]).await;
+    for reason in [h2::Reason::NO_ERROR, h2::Reason::CANCEL] {
+        let stream = TcpStream::connect(server.addr).await.expect("a connection");
+        let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        let path = format!("http://{}/routeguide.RouteGuide/RecordRoute", server.addr);
+        let request = http::Request::post(path).header("content-type", "application/grpc");
+        let request = request.body(()).expect("a request");
+        let mut client = client.ready().await.expect("ready");
+        let (_, mut points) = client.send_request(request, false).expect("sent");
+        let point = b"\0\0\0\0\0".as_slice().into();
+        points.send_data(point, false).expect("sent");
+        // A later stream has been answered, so the server knows of this one.
+        let get = http::Request::post(format!("http://{}/", server.addr))
+            .body(())
+            .expect("a request");
+        let (answer, _) = client
+            .ready()
             .await
-            .expect("a status");
-        let request = http::Request::post(format!("http://{}/no.Such/Method", server.addr));
-        harness::raw(
-            server.addr,
-            request.body(Default::default()).expect("a request"),
-        )
-        .await;
-        assert_eq!(server.log("call").await["method"], expected);
+            .expect("ready")
+            .send_request(get, true)
+            .expect("sent");
+        within(answer).await.expect("an answer");
+        server.log("call").await;
+        points.send_reset(reason);
+        assert_cancelled(&server.log("call").await, "RecordRoute", 0);
     }
 }
 

@@ -62,7 +62,7 @@ async fn the_pages_are_served_over_http_2_as_well() {
 async fn a_server_that_shuts_down_is_alive_but_not_ready() {
     let mut server = start(greeter::APP, &["--lame-duck", "1h"]).await;
     server.stop();
-    while get(server.admin, "/readyz").await.0 == 200 {}
+    within(async { while get(server.admin, "/readyz").await.0 == 200 {} }).await;
     assert_eq!(
         get(server.admin, "/readyz").await,
         (503, "lame duck".to_owned())

@@ -117,7 +117,7 @@ async fn the_greeter_client_calls_every_method() {
 async fn a_stream_can_be_fed_from_standard_input() {
     let server = start(route_guide::APP, &[]).await;
     let input = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(&input, "0,0,a\nnonsense\n0,0,b\n").expect("written");
+    std::fs::write(&input, b"0,0,a\nnonsense\n\xff\n0,0,b\n").expect("written");
     let mut command = command(
         "route-guide-client",
         &["route-chat", "--addr", &server.url()],
@@ -190,6 +190,19 @@ async fn a_deadline_that_passes_is_deadline_exceeded_on_every_kind_of_call() {
 }
 
 #[tokio::test]
+async fn what_a_server_sends_cannot_steer_the_terminal() {
+    let server = start(route_guide::APP, &[]).await;
+    let notes = ["0,0,\u{1b}[2J\nReceived forged", "0,0,b"];
+    let url = server.url();
+    let chat = [&["route-chat", "--addr", &url], notes.as_slice()].concat();
+    let lines = printed(&run("route-guide-client", &chat).await);
+    assert_eq!(
+        lines,
+        "Received \\u{1b}[2J\\nReceived forged at latitude: 0, longitude: 0\n"
+    );
+}
+
+#[tokio::test]
 async fn a_wrong_command_line_exits_with_2() {
     for arguments in [
         ["get-feature", "north"].as_slice(),
@@ -214,6 +227,7 @@ async fn a_wrong_command_line_exits_with_2() {
             "/no/such/file",
         ],
         &["get-feature", "0,0", "--max-time", "soon"],
+        &["get-feature", "0,0", "--max-time", "1e12"],
         &["get-feature", "0,0", "-H", "no colon"],
     ] {
         let outcome = run("route-guide-client", arguments).await;
@@ -238,10 +252,6 @@ async fn tls_is_asked_for_as_grpcurl_does() {
     let pki = Pki::new();
     pki.issue("client", ClientAuth);
     let environment = pki.mtls();
-    let environment: Vec<_> = environment
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
     let server = start_in(greeter::APP, &[], &environment).await;
     let [ca, cert, key] = ["ca.pem", "client.pem", "client.key"].map(|file| pki.path(file));
     let client = ["--cert", cert.as_str(), "--key", &key];

@@ -1,9 +1,10 @@
 //! Settings: flags, variables, and what is said of wrong ones.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, process::Stdio};
 
 use chassis::{Config, Invocation, LogFormat};
-use harness::{command, output};
+use harness::{command, output, within};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 /// Reads RouteGuide's command line with this environment.
 fn parse(
@@ -27,13 +28,7 @@ fn config(flags: &[&str], environment: &[(&str, &str)]) -> Config {
 fn each_setting_has_its_default() {
     let config = config(&[], &[]);
     assert_eq!(config.listen_addr.to_string(), "0.0.0.0:50051");
-    assert_eq!(
-        config
-            .admin_listen_addr
-            .map(|addr| addr.to_string())
-            .as_deref(),
-        Some("0.0.0.0:50052")
-    );
+    assert_eq!(config.admin_listen().to_string(), "0.0.0.0:50052");
     assert_eq!(
         (config.lame_duck.as_secs(), config.drain_timeout.as_secs()),
         (5, 25)
@@ -79,10 +74,7 @@ fn the_admin_port_follows_the_grpc_port() {
         ("127.0.0.1:65535", "127.0.0.1:0"),
     ] {
         let config = config(&["--listen", listen], &[]);
-        assert_eq!(
-            config.admin_listen_addr,
-            Some(admin.parse().expect("an address"))
-        );
+        assert_eq!(config.admin_listen(), admin.parse().expect("an address"));
     }
 }
 
@@ -130,12 +122,13 @@ async fn a_wrong_value_stops_the_start_with_a_line_that_names_the_variable_and_c
         ("LOG_FORMAT", "xml"),
         ("RUST_LOG", "chassis=loud"),
         ("NOTES_PER_POINT", "0"),
+        ("POD_IP", "10.0.0.1\n"),
     ] {
         let outcome = output(command("route-guide", &[]).env(variable, value)).await;
         assert_eq!(outcome.status.code(), Some(2), "{variable}={value}");
         let said = String::from_utf8(outcome.stderr).expect("text");
         assert!(
-            said.contains(&format!("<{variable}>")) && said.contains(value),
+            said.contains(&format!("<{variable}>")) && said.contains(value.trim()),
             "{said}"
         );
         assert_eq!(said.lines().count(), 1, "{said}");
@@ -165,4 +158,25 @@ async fn a_busy_port_stops_the_start_with_code_1() {
             "{said}"
         );
     }
+}
+
+#[tokio::test]
+async fn log_lines_can_be_text() {
+    let mut command = command(
+        "greeter",
+        &["--log-format", "text", "--listen", "127.0.0.1:0"],
+    );
+    let mut server = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a server that starts");
+    let mut log = BufReader::new(server.stdout.take().expect("piped")).lines();
+    let line = within(log.next_line())
+        .await
+        .expect("readable")
+        .expect("a line");
+    assert!(
+        line.contains(" INFO ") && line.contains("listening"),
+        "{line}"
+    );
 }

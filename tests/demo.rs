@@ -11,7 +11,6 @@ use chassis::{
 use clap::Parser as _;
 use cli::{Client as _, Format, Printer};
 use harness::Running;
-use serde::Serialize;
 use tokio::signal::ctrl_c;
 use tonic::transport::Channel;
 
@@ -45,17 +44,17 @@ async fn main() -> Outcome<()> {
         call_everything(&route_guide.url(), &greeter.url()).await?;
     }
 
-    route_guide.stopped().await;
-    greeter.stopped().await;
+    tokio::join!(route_guide.stopped(), greeter.stopped());
     Ok(())
 }
 
 /// Starts a server on 127.0.0.1: on its own port for others to call, or on a free one.
-async fn start<S: clap::Args + Serialize>(app: App<S>, own_port: bool) -> Outcome<Running> {
+async fn start<S: clap::Args>(app: App<S>, own_port: bool) -> Outcome<Running> {
     let (_, port) = app.listen.rsplit_once(':').unwrap_or_default();
     let listen = format!("127.0.0.1:{}", if own_port { port } else { "0" });
+    let flags = ["--listen", &listen, "--drain-timeout", "1s"];
     Ok(harness::run(
-        harness::bind(app, &["--listen", &listen], &[]).await?,
+        harness::bind(app, &flags, harness::NOTHING).await?,
     ))
 }
 

@@ -3,6 +3,7 @@
 use harness::{Process, command, output, start, start_in};
 use rcgen::ExtendedKeyUsagePurpose::ClientAuth;
 use rustix::process::Signal;
+use tokio::net::TcpListener;
 
 use crate::pki::Pki;
 
@@ -30,6 +31,11 @@ async fn the_exit_code_tells_serving_usage_connection_rpc_and_not_serving_apart(
     assert_eq!(healthcheck(&["--addr", "no address"]).await, 1);
     assert_eq!(
         healthcheck(&["--addr", "https://127.0.0.1:1", "--cacert", "/no/such"]).await,
+        1
+    );
+    assert_eq!(healthcheck(&["--addr", "ftp://127.0.0.1:1"]).await, 1);
+    assert_eq!(
+        healthcheck(&["--addr", &addr, "--cacert", "/no/such"]).await,
         1
     );
     assert_eq!(healthcheck(&["--addr", "127.0.0.1:1"]).await, 2);
@@ -61,10 +67,6 @@ async fn it_speaks_tls_and_mtls() {
     pki.issue("client", ClientAuth);
     let [ca, cert, key] = ["ca.pem", "client.pem", "client.key"].map(|file| pki.path(file));
     for (environment, with_certificate, without) in [(pki.tls(), 0, 0), (pki.mtls(), 0, 2)] {
-        let environment: Vec<_> = environment
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
         let server = start_in(greeter::APP, &[], &environment).await;
         let addr = format!("https://localhost:{}", server.addr.port());
         let trusting = ["--addr", &addr, "--cacert", &ca];
@@ -80,5 +82,25 @@ async fn it_speaks_tls_and_mtls() {
             healthcheck(&["--addr", &addr, "--cacert", &Pki::new().path("ca.pem")]).await,
             2
         );
+    }
+}
+
+#[tokio::test]
+async fn it_gives_up_on_a_server_that_says_nothing() {
+    let mute = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let addr = mute.local_addr().expect("bound");
+    let brief = ["--connect-timeout", "100ms", "--rpc-timeout", "100ms"];
+    for (addr, code) in [
+        (format!("http://{addr}"), 3),
+        (format!("https://{addr}"), 2),
+    ] {
+        let pki = Pki::new();
+        let trusting = ["--addr", &addr, "--cacert", &pki.path("ca.pem")];
+        let flags = if addr.starts_with("https") {
+            &trusting[..]
+        } else {
+            &trusting[..2]
+        };
+        assert_eq!(healthcheck(&[flags, &brief].concat()).await, code, "{addr}");
     }
 }

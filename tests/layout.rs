@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, process::Command};
 
+use harness::{command, output};
 use serde_json::Value;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -77,6 +78,73 @@ fn a_folder_is_named_as_its_crate() {
                 .lines()
                 .any(|found| found == line),
             "{folder}"
+        );
+    }
+}
+
+const README: &str = include_str!("../README.md");
+
+#[tokio::test]
+async fn the_readme_names_every_setting_with_its_default() {
+    for server in ["route-guide", "greeter"] {
+        let settings = output(&mut command(server, &["--print-config"]))
+            .await
+            .stdout;
+        for line in String::from_utf8(settings).expect("text").lines() {
+            let (variable, default) = line.split_once('=').expect("VARIABLE=value");
+            let variable = format!("`{variable}`");
+            let row = README
+                .lines()
+                .find(|row| row.starts_with("| `--") && row.contains(&variable));
+            let row = row.unwrap_or_else(|| panic!("{variable} of {server}"));
+            let shown = row.contains(&format!("`{default}`"));
+            assert!(
+                shown || default.is_empty() || row.contains("the next port"),
+                "{line}: {row}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_flag_of_the_readme_exists() {
+    let mut help = String::new();
+    for program in [
+        "route-guide",
+        "greeter",
+        "route-guide-client",
+        "greeter-client",
+    ] {
+        help += &String::from_utf8_lossy(&output(&mut command(program, &["--help"])).await.stdout);
+    }
+    // Where a flag is explained, it stands first in its line.
+    let explained = help
+        .lines()
+        .filter_map(|line| line.split("--").nth(1)?.split([' ', ',']).next());
+    let explained: Vec<_> = explained.collect();
+    let flags = README
+        .split('`')
+        .filter_map(|quoted| quoted.strip_prefix("--"));
+    for flag in flags {
+        assert!(explained.contains(&flag), "--{flag} is in no --help");
+    }
+}
+
+#[test]
+fn the_readme_shows_the_folders_that_exist() {
+    let is_folder = |path: &&str| path.ends_with('/') && !path.contains("://");
+    let shown = README
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .filter(is_folder);
+    for folder in shown.clone() {
+        assert!(Path::new(ROOT).join(folder).is_dir(), "{folder}");
+    }
+    let shown: Vec<_> = shown.map(|folder| folder.trim_end_matches('/')).collect();
+    for folder in imports().keys() {
+        assert!(
+            shown.contains(&folder.as_str()),
+            "{folder} is not in the tree"
         );
     }
 }

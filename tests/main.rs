@@ -7,6 +7,7 @@ mod config;
 mod greeter;
 mod health;
 mod healthcheck;
+mod http2;
 mod identity;
 mod layout;
 mod pki;

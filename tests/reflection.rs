@@ -4,7 +4,6 @@ use chassis::App;
 use harness::start;
 use prost::Message as _;
 use prost_types::FileDescriptorProto;
-use serde::Serialize;
 use tonic::Code;
 use tonic_reflection::pb::v1::{
     ServerReflectionResponse, server_reflection_response::MessageResponse,
@@ -56,7 +55,7 @@ macro_rules! ask {
     }};
 }
 
-async fn assert_lists<S: clap::Args + Serialize>(app: App<S>, service: &str) {
+async fn assert_lists<S: clap::Args>(app: App<S>, service: &str) {
     let server = start(app, &[]).await;
     let answer = ask!(server, ListServices("")).expect("a list");
     let MessageResponse::ListServicesResponse(list) = answer else {

@@ -1,21 +1,19 @@
 //! How a process ends: nobody loses a call, and nobody can hold it up.
 
-use harness::{Process, channel, start, within};
+use harness::{PREFACE, Process, channel, start, within};
 use proto::{
     helloworld::{HelloRequest, greeter_client::GreeterClient},
     routeguide::{Point, RouteNote, route_guide_client::RouteGuideClient},
 };
 use rustix::process::Signal;
-use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::mpsc};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::mpsc,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-
-/// A stream of requests that nothing is ever sent on, and what keeps it open.
-fn silent<T>() -> (mpsc::Sender<T>, ReceiverStream<T>) {
-    let (sender, receiver) = mpsc::channel(1);
-    (sender, ReceiverStream::new(receiver))
-}
 
 #[tokio::test]
 async fn sigterm_ends_an_idle_server_with_code_0_through_every_phase() {
@@ -29,18 +27,23 @@ async fn sigterm_ends_an_idle_server_with_code_0_through_every_phase() {
 }
 
 #[tokio::test]
-async fn a_watch_an_idle_chat_and_a_silent_connection_cannot_hold_the_process() {
-    let flags = ["--lame-duck", "10ms", "--drain-timeout", "500ms"];
+async fn a_watch_an_idle_chat_and_a_mute_peer_cannot_hold_the_process() {
+    let flags = ["--lame-duck", "10ms", "--drain-timeout", "2s"];
     let server = Process::start("route-guide", &flags).await;
 
-    let mut silent_connection = TcpStream::connect(server.addr).await.expect("a connection");
+    // Speaks HTTP/2, and then never again: it answers neither GOAWAY nor PING.
+    let mut mute = TcpStream::connect(server.addr).await.expect("a connection");
+    mute.write_all(PREFACE).await.expect("sent");
+    mute.read_exact(&mut [0; 9])
+        .await
+        .expect("the server's SETTINGS");
     let watch = HealthClient::new(server.channel())
         .watch(HealthCheckRequest::default())
         .await;
     let mut watch = watch.expect("a stream").into_inner();
-    let (_open, notes) = silent::<RouteNote>();
+    let (_open, notes) = mpsc::channel::<RouteNote>(1);
     let chat = RouteGuideClient::new(server.channel())
-        .route_chat(notes)
+        .route_chat(ReceiverStream::new(notes))
         .await;
     let mut chat = chat.expect("a chat").into_inner();
 
@@ -54,13 +57,19 @@ async fn a_watch_an_idle_chat_and_a_silent_connection_cannot_hold_the_process() 
         }
     });
     assert_eq!(end.await, Code::Unavailable);
-    assert_eq!(
-        within(chat.message()).await.expect_err("told").code(),
-        Code::Unavailable
-    );
+    let end = within(chat.message()).await.expect_err("told");
+    assert_eq!(end.code(), Code::Unavailable);
     assert_eq!(server.exit().await.code(), Some(0));
     // It ends, in order or by a reset.
-    let _ = within(silent_connection.read_to_end(&mut Vec::new())).await;
+    let _ = within(mute.read_to_end(&mut Vec::new())).await;
+}
+
+#[tokio::test]
+async fn a_connection_on_which_nothing_was_ever_said_does_not_delay_the_drain() {
+    let server = start(greeter::APP, &["--drain-timeout", "1h"]).await;
+    let mut silent = TcpStream::connect(server.addr).await.expect("a connection");
+    server.stopped().await;
+    let _ = within(silent.read_to_end(&mut Vec::new())).await;
 }
 
 #[tokio::test]

@@ -12,11 +12,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use crate::pki::Pki;
 
 async fn greeter(environment: &[(&str, String)]) -> Running {
-    let environment: Vec<_> = environment
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
-    start_in(greeter::APP, &[], &environment).await
+    start_in(greeter::APP, &[], environment).await
 }
 
 /// Trusts this authority, and no other.

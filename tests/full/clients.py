@@ -338,8 +338,13 @@ def test_the_lines_that_the_demo_prints_work():
     with subprocess.Popen(
         [ROOT / "target/debug/demo", "--serve"], stdout=subprocess.PIPE, text=True
     ) as demo:
-        lines = list(iter(demo.stdout.readline, "Ctrl-C ends both.\n"))
-        commands = [line for line in lines if "grpcurl" in line]
+        commands = []
+        for line in demo.stdout:
+            if "grpcurl" in line:
+                commands.append(line)
+            if "Ctrl-C" in line:
+                break
+        assert len(commands) == 3
         outputs = [
             subprocess.run(line, shell=True, capture_output=True, check=True, text=True).stdout
             for line in commands

@@ -6,7 +6,6 @@
 use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
 use chassis::{App, Invocation, Server};
-use serde::Serialize;
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 use tonic::transport::{Channel, Endpoint};
 
@@ -14,10 +13,14 @@ mod process;
 mod raw;
 
 pub use process::{Process, binary, command, output};
-pub use raw::{Answer, raw};
+pub use raw::{Answer, PREFACE, raw};
 
-/// Longer than anything here takes; only what hangs gets this far.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than anything here takes, and shorter than the servers' default drain: only what hangs, or
+/// does not heed its settings, gets this far.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// No environment.
+pub const NOTHING: &[(&str, &str)] = &[];
 
 /// A server in this process.
 #[derive(Debug)]
@@ -33,15 +36,19 @@ pub struct Running {
 /// Starts a server with these flags and no environment, on free ports of 127.0.0.1.
 pub async fn start<S>(app: App<S>, flags: &[&str]) -> Running
 where
-    S: clap::Args + Serialize,
+    S: clap::Args,
 {
-    start_in(app, flags, &[]).await
+    start_in(app, flags, NOTHING).await
 }
 
 /// Starts a server with these flags and this environment, on free ports of 127.0.0.1.
-pub async fn start_in<S>(app: App<S>, flags: &[&str], environment: &[(&str, &str)]) -> Running
+pub async fn start_in<S>(
+    app: App<S>,
+    flags: &[&str],
+    environment: &[(&str, impl AsRef<str>)],
+) -> Running
 where
-    S: clap::Args + Serialize,
+    S: clap::Args,
 {
     run(bind(app, flags, environment)
         .await
@@ -52,14 +59,17 @@ where
 pub async fn bind<S>(
     app: App<S>,
     flags: &[&str],
-    environment: &[(&str, &str)],
+    environment: &[(&str, impl AsRef<str>)],
 ) -> Result<Server, chassis::Error>
 where
-    S: clap::Args + Serialize,
+    S: clap::Args,
 {
     let defaults = [("LISTEN_ADDR", "127.0.0.1:0"), ("LAME_DUCK", "0s")];
     let lookup = |variable: &str| {
-        let mut known = environment.iter().chain(&defaults);
+        let environment = environment
+            .iter()
+            .map(|(name, value)| (*name, value.as_ref()));
+        let mut known = environment.chain(defaults);
         known
             .find(|(name, _)| *name == variable)
             .map(|(_, value)| OsString::from(value))

@@ -10,6 +10,9 @@ use tokio::net::TcpStream;
 
 use crate::within;
 
+/// What a client says first: the preface of HTTP/2 and settings without a change.
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
 /// An answer as it came over HTTP.
 #[derive(Debug)]
 pub struct Answer {

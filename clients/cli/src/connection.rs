@@ -109,16 +109,20 @@ impl Connection {
         let endpoint = Endpoint::from_shared(format!("{scheme}://{host}"))
             .map_err(|error| unusable(&error))?
             .connect_timeout(self.connect_timeout);
-        let endpoint = match &self.authority {
+        let origin = match &self.authority {
+            None => None,
+            Some(name) => Some(
+                Uri::from_str(&format!("{scheme}://{name}"))
+                    .map_err(|error| Failure::Usage(format!("--authority {name}: {error}")))?,
+            ),
+        };
+        let endpoint = match origin.clone() {
             None => endpoint,
-            Some(name) => {
-                let origin = Uri::from_str(&format!("{scheme}://{name}"));
-                endpoint.origin(origin.map_err(|error| unusable(&error))?)
-            }
+            Some(origin) => endpoint.origin(origin),
         };
         match scheme {
             "https" if self.plaintext => Err(unusable(&"--plaintext contradicts https://")),
-            "https" => self.with_tls(endpoint),
+            "https" => self.with_tls(endpoint, origin.as_ref()),
             _ if self.insecure || self.cacert.is_some() || self.cert.is_some() => Err(unusable(
                 &"--insecure, --cacert and --cert need TLS: use https://",
             )),
@@ -126,17 +130,13 @@ impl Connection {
         }
     }
 
-    fn with_tls(&self, endpoint: Endpoint) -> Result<Endpoint, Failure> {
-        let mut tls = ClientTlsConfig::new();
+    fn with_tls(&self, endpoint: Endpoint, origin: Option<&Uri>) -> Result<Endpoint, Failure> {
+        let mut tls = ClientTlsConfig::new().timeout(self.connect_timeout);
         if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
             tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
         }
-        if let Some(authority) = &self.authority {
-            // Up to the port, if it has one.
-            let host = authority
-                .rsplit_once(':')
-                .map_or(authority.as_str(), |(host, _)| host);
-            tls = tls.domain_name(host);
+        if let Some(host) = origin.and_then(Uri::host) {
+            tls = tls.domain_name(host.trim_matches(['[', ']']));
         }
         let endpoint = if self.insecure {
             endpoint.tls_config_with_verifier(tls, Arc::new(AnyCertificate::new()))
@@ -157,10 +157,17 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string()),
-        Err(_) => humantime::parse_duration(text).map_err(|error| error.to_string()),
+    // gRPC can say no more than eight digits of hours, and nobody waits for a day.
+    const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+    let duration = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?,
+        Err(_) => humantime::parse_duration(text).map_err(|error| error.to_string())?,
+    };
+    if duration > LONGEST {
+        return Err("longer than a day".to_owned());
     }
+    Ok(duration)
 }
 
 #[derive(Debug, Clone)]

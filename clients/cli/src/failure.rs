@@ -4,6 +4,8 @@ use std::{error::Error, fmt, io, iter};
 
 use tonic::{Code, Status, TimeoutExpired};
 
+use crate::printable;
+
 /// Why a client ends other than well.
 #[derive(Debug)]
 pub enum Failure {
@@ -11,7 +13,7 @@ pub enum Failure {
     Usage(String),
     /// A call failed.
     Rpc(Status),
-    /// The output cannot be written.
+    /// The output cannot be written, or the process not set up.
     Output(io::Error),
 }
 
@@ -55,9 +57,14 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(problem) => f.write_str(problem),
-            Self::Output(error) => write!(f, "cannot write the output: {error}"),
+            Self::Output(error) => write!(f, "{error}"),
             Self::Rpc(status) => {
-                write!(f, "{}: {}", code_name(status.code()), status.message())?;
+                write!(
+                    f,
+                    "{}: {}",
+                    code_name(status.code()),
+                    printable(status.message())
+                )?;
                 // A status made by the transport says little; where it all began says more.
                 match causes(status).last().map(ToString::to_string) {
                     Some(cause) if cause != status.message() => write!(f, ": {cause}"),

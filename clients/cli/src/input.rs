@@ -1,6 +1,6 @@
 //! What to send on a stream.
 
-use std::{fmt::Display, str::FromStr};
+use std::{fmt::Display, io::ErrorKind, str::FromStr};
 
 use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
 use tokio_stream::Stream;
@@ -14,10 +14,20 @@ where
     async_stream::stream! {
         if items.is_empty() {
             let mut lines = BufReader::new(stdin()).lines();
-            while let Ok(Some(line)) = lines.next_line().await {
-                match line.parse() {
-                    Ok(item) => yield item,
-                    Err(error) => eprintln!("{line:?} is left out: {error}"),
+            loop {
+                match lines.next_line().await {
+                    Ok(Some(line)) => match line.parse() {
+                        Ok(item) => yield item,
+                        Err(error) => eprintln!("{line:?} is left out: {error}"),
+                    },
+                    Ok(None) => break,
+                    Err(error) if error.kind() == ErrorKind::InvalidData => {
+                        eprintln!("a line is left out: {error}");
+                    }
+                    Err(error) => {
+                        eprintln!("standard input cannot be read any further: {error}");
+                        break;
+                    }
                 }
             }
         }

@@ -18,7 +18,7 @@ mod printer;
 pub use connection::{Channel, Connection};
 pub use failure::Failure;
 pub use input::input;
-pub use printer::{Format, Printer};
+pub use printer::{Format, Printer, printable};
 
 /// A client: a command line, and what it does.
 pub trait Client: Parser {

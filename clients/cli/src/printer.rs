@@ -8,6 +8,19 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tonic::metadata::MetadataMap;
 
+/// `text` with its control characters escaped: what a server sends must not steer a terminal.
+pub fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() {
+            printable.extend(letter.escape_default());
+        } else {
+            printable.push(letter);
+        }
+    }
+    printable
+}
+
 /// How messages are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {

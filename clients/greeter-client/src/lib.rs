@@ -1,7 +1,7 @@
 //! Calls `helloworld.Greeter` from the command line.
 
 use clap::{Parser, Subcommand};
-use cli::{Channel, Client, Connection, Failure, Format, Printer, input};
+use cli::{Channel, Client, Connection, Failure, Format, Printer, input, printable};
 use proto::helloworld::{HelloReply, HelloRequest, greeter_client::GreeterClient};
 use tokio_stream::StreamExt as _;
 use tonic::Streaming;
@@ -102,5 +102,5 @@ async fn print_all(
 }
 
 fn print(printer: &mut Printer<'_>, reply: &HelloReply) -> Result<(), Failure> {
-    Ok(printer.message(reply, &reply.message)?)
+    Ok(printer.message(reply, &printable(&reply.message))?)
 }

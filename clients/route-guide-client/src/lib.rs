@@ -1,7 +1,7 @@
 //! Calls `routeguide.RouteGuide` from the command line.
 
 use clap::{Parser, Subcommand};
-use cli::{Channel, Client, Connection, Failure, Format, Printer, input};
+use cli::{Channel, Client, Connection, Failure, Format, Printer, input, printable};
 use proto::routeguide::{
     Feature, Point, Rectangle, RouteNote, route_guide_client::RouteGuideClient,
 };
@@ -177,7 +177,11 @@ impl Guide<'_, '_> {
                 self.printer.served_by(response.metadata())?;
                 let mut earlier = response.into_inner();
                 while let Some(note) = earlier.message().await? {
-                    let words = format!("Received {} at {}", note.message, place(&note.location));
+                    let words = format!(
+                        "Received {} at {}",
+                        printable(&note.message),
+                        place(&note.location)
+                    );
                     self.printer.message(&note, &words)?;
                 }
                 Ok(())
@@ -189,7 +193,7 @@ impl Guide<'_, '_> {
 fn in_words(feature: &Feature) -> String {
     format!(
         "Feature called '{}' at {}",
-        feature.name,
+        printable(&feature.name),
         place(&feature.location)
     )
 }

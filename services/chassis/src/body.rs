@@ -1,6 +1,7 @@
 //! The request body as services receive it.
 
 use std::{
+    fmt,
     pin::Pin,
     sync::{
         Arc,
@@ -12,6 +13,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::task::coop;
 use tonic::Status;
 
 /// What has been seen of a request body so far.
@@ -43,6 +45,11 @@ impl RequestBody {
             received,
         }
     }
+
+    fn broke_off(&self, why: impl fmt::Display) -> Status {
+        self.received.broke_off.store(true, Relaxed);
+        Status::aborted(format!("the request broke off: {why}"))
+    }
 }
 
 impl Body for RequestBody {
@@ -53,20 +60,24 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        // HTTP/2 hands out what it has read without asking the scheduler, so a fast upload would keep
+        // everything else of its call from being polled.
+        let budget = ready!(coop::poll_proceed(cx));
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        Poll::Ready(frame.map(|frame| match frame {
-            Ok(frame) => {
+        budget.made_progress();
+        Poll::Ready(match frame {
+            // Reset with NO_ERROR.
+            None if !self.incoming.is_end_stream() => Some(Err(self.broke_off("stream reset"))),
+            None => None,
+            Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     let complete = self.messages.feed(data);
                     self.received.messages.fetch_add(complete, Relaxed);
                 }
-                Ok(frame)
+                Some(Ok(frame))
             }
-            Err(error) => {
-                self.received.broke_off.store(true, Relaxed);
-                Err(Status::aborted(format!("the request broke off: {error}")))
-            }
-        }))
+            Some(Err(error)) => Some(Err(self.broke_off(error))),
+        })
     }
 
     fn is_end_stream(&self) -> bool {

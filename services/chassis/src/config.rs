@@ -10,16 +10,17 @@ use std::{
     path::PathBuf,
 };
 
-use clap::{CommandFactory as _, FromArgMatches as _, ValueEnum, builder::BoolishValueParser};
+use clap::{
+    ArgMatches, CommandFactory as _, FromArgMatches as _, ValueEnum, builder::BoolishValueParser,
+};
+use http::HeaderValue;
 use humantime::Duration;
-use serde::{Serialize, Serializer};
 use tracing_subscriber::filter::Targets;
 
 use crate::{App, healthcheck::Probe};
 
 /// The settings that every service has.
-#[derive(Debug, Clone, clap::Args, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Config {
     /// Where to listen for gRPC; port 0 takes a free port
     #[arg(long = "listen", required = false)]
@@ -44,12 +45,10 @@ pub struct Config {
 
     /// After SIGTERM: how long to answer NOT_SERVING and still take calls
     #[arg(long, default_value = "5s")]
-    #[serde(serialize_with = "as_text")]
     pub lame_duck: Duration,
 
     /// After that: how long open calls may take to finish
     #[arg(long, default_value = "25s")]
-    #[serde(serialize_with = "as_text")]
     pub drain_timeout: Duration,
 
     /// Whether to serve gRPC reflection, v1 and v1alpha
@@ -66,12 +65,11 @@ pub struct Config {
 
     /// Which log lines to write: a level, or target=level, separated by commas
     #[arg(long = "log", default_value = "info")]
-    #[serde(serialize_with = "as_text")]
     pub rust_log: Targets,
 
     /// Address of this pod, for x-served-by [default: the ECS task's address, else the host name]
     #[arg(long)]
-    pub pod_ip: Option<String>,
+    pub pod_ip: Option<HeaderValue>,
 
     /// Name of this pod, for the log
     #[arg(long)]
@@ -83,7 +81,7 @@ pub struct Config {
 
     /// Availability zone, for x-served-zone [default: the ECS task's]
     #[arg(long)]
-    pub zone: Option<String>,
+    pub zone: Option<HeaderValue>,
 
     /// Where ECS answers for this task; ECS sets it
     #[arg(long = "ecs-metadata")]
@@ -91,8 +89,7 @@ pub struct Config {
 }
 
 /// How a log line is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// One JSON object a line, for machines.
     Json,
@@ -100,13 +97,9 @@ pub enum LogFormat {
     Text,
 }
 
-fn as_text<S: Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&value.to_string())
-}
-
 impl Config {
     /// The admin address, as given or the port after the gRPC one; free where that one is.
-    pub(crate) fn admin_listen(&self) -> SocketAddr {
+    pub fn admin_listen(&self) -> SocketAddr {
         self.admin_listen_addr.unwrap_or_else(|| {
             let port = match self.listen_addr.port() {
                 0 => 0,
@@ -163,31 +156,23 @@ pub(crate) fn command<S: clap::Args>(app: &App<S>) -> clap::Command {
 }
 
 /// Reads a command line, with `lookup` for the environment. An empty variable counts as unset.
-pub(crate) fn parse<S: clap::Args + Serialize>(
+pub(crate) fn parse<S: clap::Args>(
     command: clap::Command,
     arguments: impl IntoIterator<Item = impl Into<OsString>>,
     lookup: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Invocation<S>, clap::Error> {
+    let mut command = command.no_binary_name(true);
     let mut arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
     let from_environment = flags_from_environment(&command, &arguments, lookup);
     arguments.splice(0..0, from_environment);
 
-    let mut matches = command
-        .no_binary_name(true)
-        .try_get_matches_from(arguments)?;
-    let CommandLine {
-        mut config,
-        settings,
-        print_config,
-        command,
-    } = CommandLine::<S>::from_arg_matches_mut(&mut matches)?;
-    config.admin_listen_addr = Some(config.admin_listen());
-    Ok(match command {
-        Some(Command::Healthcheck(probe)) => {
-            Invocation::Healthcheck(probe.or_ask(config.admin_listen()))
-        }
-        None if print_config => Invocation::PrintConfig(print(&config, &settings)),
-        None => Invocation::Serve(Box::new(config), settings),
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    let asked = CommandLine::<S>::from_arg_matches(&matches)?;
+    let admin = asked.config.admin_listen();
+    Ok(match asked.command {
+        Some(Command::Healthcheck(probe)) => Invocation::Healthcheck(probe.or_ask(admin)),
+        None if asked.print_config => Invocation::PrintConfig(print(&command, &matches, admin)),
+        None => Invocation::Serve(Box::new(asked.config), asked.settings),
     })
 }
 
@@ -205,39 +190,45 @@ fn flags_from_environment(
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"="))
         })
     };
-    (command
-        .get_arguments()
-        .filter(|flag| flag.get_action().takes_values()))
-    .filter_map(|flag| {
-        let name = OsString::from(format!("--{}", flag.get_long()?));
-        let variable = flag.get_id().as_str().to_ascii_uppercase();
-        let value = lookup(&variable).filter(|value| !value.is_empty())?;
-        (!given(&name)).then(|| {
-            [name.as_os_str(), "=".as_ref(), &value]
-                .into_iter()
-                .collect()
+    settings(command)
+        .filter_map(|flag| {
+            let name = OsString::from(format!("--{}", flag.get_long()?));
+            let variable = flag.get_id().as_str().to_ascii_uppercase();
+            let value = lookup(&variable).filter(|value| !value.is_empty())?;
+            (!given(&name)).then(|| {
+                [name.as_os_str(), "=".as_ref(), &value]
+                    .into_iter()
+                    .collect()
+            })
         })
-    })
-    .collect()
+        .collect()
 }
 
-fn print(config: &Config, settings: &impl Serialize) -> String {
-    let json = |value: Result<serde_json::Value, _>| value.unwrap_or_default();
-    let mut lines = String::new();
-    for part in [
-        json(serde_json::to_value(config)),
-        json(serde_json::to_value(settings)),
-    ] {
-        for (variable, value) in part.as_object().into_iter().flatten() {
-            let value = match value {
-                serde_json::Value::Null => String::new(),
-                serde_json::Value::String(text) => text.clone(),
-                other => other.to_string(),
+/// A line `VARIABLE=value` for each setting; `admin` is the only one that follows from another.
+fn print(command: &clap::Command, matches: &ArgMatches, admin: SocketAddr) -> String {
+    settings(command)
+        .map(|flag| {
+            let id = flag.get_id().as_str();
+            let mut given = matches.get_raw(id).into_iter().flatten();
+            let value = match given.next() {
+                Some(value) => value.to_string_lossy().into_owned(),
+                None if id == "admin_listen_addr" => admin.to_string(),
+                None => String::new(),
             };
-            lines.push_str(&format!("{variable}={value}\n"));
-        }
-    }
-    lines
+            format!("{}={value}\n", variable(flag))
+        })
+        .collect()
+}
+
+/// The flags that are settings: those that take a value.
+fn settings(command: &clap::Command) -> impl Iterator<Item = &clap::Arg> {
+    command
+        .get_arguments()
+        .filter(|flag| flag.get_action().takes_values())
+}
+
+fn variable(flag: &clap::Arg) -> String {
+    flag.get_id().as_str().to_ascii_uppercase()
 }
 
 /// What is wrong with a command line, in one line.

@@ -41,6 +41,9 @@ pub(crate) async fn serve(
 
     let closed = shared.lifecycle.reached(Phase::Closed);
     let whole_connection = async {
+        if !speaks(&stream, &shared.lifecycle).await {
+            return;
+        }
         // Messages are small and answered at once: waiting to fill a segment only adds delay.
         let _ = stream.set_nodelay(true);
         match tls {
@@ -53,6 +56,17 @@ pub(crate) async fn serve(
         }
     };
     select(pin!(whole_connection), pin!(closed)).await;
+}
+
+/// Whether the peer says anything in time. Clients speak first, and one that stays silent would be a
+/// connection for nothing and hold up every drain.
+async fn speaks(stream: &TcpStream, lifecycle: &Lifecycle) -> bool {
+    const FIRST_BYTE: Duration = Duration::from_secs(5);
+
+    let mut first = [0];
+    let spoken = pin!(timeout(FIRST_BYTE, stream.peek(&mut first)));
+    let draining = pin!(lifecycle.reached(Phase::Draining));
+    matches!(select(spoken, draining).await, Either::Left((Ok(Ok(1)), _)))
 }
 
 async fn http2<T>(shared: &Arc<Shared>, stream: T, peer: SocketAddr)
@@ -91,7 +105,7 @@ fn settings() -> http2::Builder<TokioExecutor> {
         // What a peer can make us hold of bodies that no handler has read yet.
         .initial_stream_window_size(64 * 1024)
         .initial_connection_window_size(1024 * 1024)
-        // An ALB closes a connection after 60 s without data, and a dead peer must not be kept.
+        // A peer that has gone without a word must not be kept.
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(10));
     settings

@@ -8,6 +8,7 @@ use std::{
 };
 
 use humantime::Duration;
+use tokio::time::timeout;
 use tonic::{
     Status,
     transport::{Certificate, ClientTlsConfig, Endpoint, Identity},
@@ -127,17 +128,18 @@ impl Probe {
 
     async fn ask(self) -> Result<(), Failure> {
         let endpoint = self.endpoint().map_err(Failure::Usage)?;
-        let channel = endpoint
-            .connect()
+        // All of it: the name, TCP and TLS.
+        let channel = timeout(*self.connect_timeout, endpoint.connect())
             .await
+            .map_err(|_| Failure::Connect("it takes too long".into()))?
             .map_err(|error| Failure::Connect(error.into()))?;
-        let mut request = tonic::Request::new(HealthCheckRequest {
+        let mut client = HealthClient::new(channel);
+        let check = client.check(HealthCheckRequest {
             service: self.service,
         });
-        request.set_timeout(*self.rpc_timeout);
-        let response = HealthClient::new(channel)
-            .check(request)
+        let response = timeout(*self.rpc_timeout, check)
             .await
+            .map_err(|_| Failure::Rpc(Status::deadline_exceeded("no answer in time")))?
             .map_err(Failure::Rpc)?;
         match response.into_inner().status() {
             ServingStatus::Serving => Ok(()),
@@ -147,15 +149,17 @@ impl Probe {
 
     fn endpoint(&self) -> Result<Endpoint, Error> {
         let addr = self.addr.as_deref().unwrap_or_default();
-        let url = if addr.contains("://") {
-            addr.to_owned()
-        } else {
-            format!("http://{addr}")
-        };
-        let endpoint = Endpoint::from_shared(url)?.connect_timeout(*self.connect_timeout);
-        if endpoint.uri().scheme_str() != Some("https") {
-            return Ok(endpoint);
+        let (scheme, host) = addr.split_once("://").unwrap_or(("http", addr));
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{host}"))?;
+        match scheme {
+            "https" => self.with_tls(endpoint),
+            "http" if self.cacert.is_none() && self.cert.is_none() => Ok(endpoint),
+            "http" => Err(format!("{addr}: --cacert and --cert need https://").into()),
+            _ => Err(format!("{addr}: neither http:// nor https://").into()),
         }
+    }
+
+    fn with_tls(&self, endpoint: Endpoint) -> Result<Endpoint, Error> {
         let mut tls = ClientTlsConfig::new();
         tls = match &self.cacert {
             Some(path) => tls.ca_certificate(Certificate::from_pem(read(path)?)),

@@ -21,13 +21,13 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Reads who this is: the pod's address, else the ECS task's, else the host name. No headers if
-    /// the configuration says so.
-    pub(crate) async fn find(config: &Config) -> Result<Self, Error> {
+    /// Finds out who this is: the pod's address, else the ECS task's, else the host name. No headers
+    /// if the configuration says so.
+    pub(crate) async fn find(config: &Config) -> Self {
         if !config.served_by {
-            return Ok(Self {
+            return Self {
                 headers: Vec::new(),
-            });
+            };
         }
         let task = match &config.ecs_container_metadata_uri_v4 {
             Some(uri) if config.pod_ip.is_none() || config.zone.is_none() => {
@@ -38,22 +38,25 @@ impl Identity {
             }
             _ => Task::default(),
         };
+        let value = |text: &str| HeaderValue::from_str(text).ok();
+        let host = || value(&gethostname::gethostname().to_string_lossy());
         let served_by = (config.pod_ip.clone())
-            .or_else(|| task.address().map(str::to_owned))
-            .unwrap_or_else(|| gethostname::gethostname().to_string_lossy().into_owned());
-        let zone = config.zone.clone().or(task.availability_zone);
-        let header = |name: HeaderName, value: &str| match HeaderValue::from_str(value) {
-            Ok(value) => Ok((name, value)),
-            Err(_) => Err(format!("{name}: {value:?} cannot be sent as a header")),
-        };
-        let mut headers = vec![
-            header(SERVED_BY, &served_by)?,
-            header(SERVED_VERSION, crate::VERSION)?,
+            .or_else(|| task.address().and_then(value))
+            .or_else(host);
+        let zone =
+            (config.zone.clone()).or_else(|| task.availability_zone.as_deref().and_then(value));
+        let version = Some(HeaderValue::from_static(crate::VERSION));
+        let headers = [
+            (SERVED_BY, served_by),
+            (SERVED_VERSION, version),
+            (SERVED_ZONE, zone),
         ];
-        if let Some(zone) = zone {
-            headers.push(header(SERVED_ZONE, &zone)?);
+        Self {
+            headers: headers
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?)))
+                .collect(),
         }
-        Ok(Self { headers })
     }
 
     pub(crate) fn stamp(&self, headers: &mut HeaderMap) {

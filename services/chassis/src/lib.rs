@@ -10,8 +10,6 @@
 
 use std::ffi::OsString;
 
-use serde::Serialize;
-
 mod access_log;
 mod admin;
 mod body;
@@ -58,7 +56,7 @@ pub struct App<S> {
     pub services: fn(S) -> Result<Services, Error>,
 }
 
-impl<S: clap::Args + Serialize> App<S> {
+impl<S: clap::Args> App<S> {
     /// Reads a command line without the program's name, with `lookup` for the environment.
     pub fn parse(
         &self,

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use tokio::sync::watch;
+use tokio::{sync::watch, task::coop::unconstrained};
 
 /// Where a process stands between start and exit. The order of the variants is the order of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,14 +54,14 @@ impl Lifecycle {
 
     /// Moves on to `phase`. There is no way back.
     pub(crate) fn enter(&self, phase: Phase) {
-        self.phase.send_if_modified(|current| {
+        let later = self.phase.send_if_modified(|current| {
             let later = *current < phase;
-            if later {
-                *current = phase;
-                tracing::info!(%phase, "phase");
-            }
+            *current = phase.max(*current);
             later
         });
+        if later {
+            tracing::info!(%phase, "phase");
+        }
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -74,12 +74,14 @@ impl Lifecycle {
     }
 
     /// Resolves once `phase` has come. Costs nothing until it is first polled.
+    ///
+    /// Unconstrained, so that it is heard beside something that uses up its task's whole budget.
     pub(crate) fn reached(&self, phase: Phase) -> impl Future<Output = ()> + Send + use<> {
         let lifecycle = self.clone();
-        async move {
+        unconstrained(async move {
             let mut phases = lifecycle.phases();
             // Cannot fail: `lifecycle` keeps a sender alive.
             let _ = phases.wait_for(|current| *current >= phase).await;
-        }
+        })
     }
 }

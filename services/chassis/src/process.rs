@@ -9,7 +9,6 @@ use std::{
 };
 
 use futures_util::future::{Either, select};
-use serde::Serialize;
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -19,14 +18,14 @@ use crate::{App, Config, Error, Invocation, VERSION, config, start_logging};
 
 /// The whole of a server's `main`. Exits 2 on a wrong setting, 1 on a start that fails, and 0 after a
 /// shutdown in order; `healthcheck` has exit codes of its own.
-pub fn main<S: clap::Args + Serialize>(app: App<S>) -> ExitCode {
+pub fn main<S: clap::Args>(app: App<S>) -> ExitCode {
     run(&app).unwrap_or_else(|error| {
         eprintln!("{}: {error}", app.name);
         ExitCode::FAILURE
     })
 }
 
-fn run<S: clap::Args + Serialize>(app: &App<S>) -> Result<ExitCode, Error> {
+fn run<S: clap::Args>(app: &App<S>) -> Result<ExitCode, Error> {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
     let usage_code = if arguments
         .first()
@@ -48,7 +47,10 @@ fn run<S: clap::Args + Serialize>(app: &App<S>) -> Result<ExitCode, Error> {
             let runtime = runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            return Ok(runtime.block_on(probe.run()));
+            let exit_code = runtime.block_on(probe.run());
+            // Looking a name up can outlast the time that was set for it; nobody waits for that.
+            runtime.shutdown_background();
+            return Ok(exit_code);
         }
         Ok(Invocation::Serve(config, settings)) => {
             start_logging(&config);
@@ -59,7 +61,7 @@ fn run<S: clap::Args + Serialize>(app: &App<S>) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve<S: clap::Args + Serialize>(
+async fn serve<S: clap::Args>(
     app: &App<S>,
     config: &Config,
     settings: S,

@@ -46,7 +46,7 @@ impl Server {
             services = services.with_reflection()?;
         }
         let tls = tls::acceptor(config)?;
-        let identity = Identity::find(config).await?;
+        let identity = Identity::find(config).await;
         Ok(Self {
             name,
             grpc: listen("LISTEN_ADDR", config.listen_addr).await?,
@@ -122,28 +122,37 @@ async fn listen(variable: &str, addr: SocketAddr) -> Result<TcpListener, Error> 
         .map_err(|error| format!("{variable}={addr}: {error}"))?)
 }
 
-/// Accepts connections until `end` has come and none is waiting: closing the listener resets those that
-/// the kernel has queued.
+/// Accepts connections until `end`, and then those that the kernel has queued: closing the listener
+/// would reset them.
 async fn accept(
     listener: TcpListener,
     end: impl Future<Output = ()>,
     mut serve: impl FnMut(TcpStream, SocketAddr),
 ) {
+    // Most often the process is out of file descriptors when accepting fails. The queue stays
+    // readable, so without a pause the loop would take a whole core until some are free again.
+    const PAUSE: Duration = Duration::from_millis(50);
+    // An empty queue, and the longest that tokio asks the kernel for.
+    const QUIET: Duration = Duration::from_millis(5);
+    const LONGEST_QUEUE: usize = 1024;
+
     let mut end = pin!(end);
     loop {
-        // The first of the two is asked first.
-        let accepted = match select(pin!(listener.accept()), end.as_mut()).await {
-            Either::Left((accepted, _)) => accepted,
-            Either::Right(_) => return,
-        };
-        match accepted {
-            Ok((stream, peer)) => serve(stream, peer),
-            Err(error) => {
-                // Most often the process is out of file descriptors. The queue stays readable, so
-                // without a pause this loop would take a whole core until some are free again.
+        match select(end.as_mut(), pin!(listener.accept())).await {
+            Either::Left(_) => break,
+            Either::Right((Ok((stream, peer)), _)) => serve(stream, peer),
+            Either::Right((Err(error), _)) => {
                 tracing::warn!(%error, "cannot accept a connection");
-                sleep(Duration::from_millis(50)).await;
+                if let Either::Left(_) = select(end.as_mut(), pin!(sleep(PAUSE))).await {
+                    break;
+                }
             }
+        }
+    }
+    for _ in 0..LONGEST_QUEUE {
+        match timeout(QUIET, listener.accept()).await {
+            Ok(Ok((stream, peer))) => serve(stream, peer),
+            _ => break,
         }
     }
 }

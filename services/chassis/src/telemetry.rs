@@ -1,5 +1,7 @@
 //! Log lines, on standard output.
 
+use std::io::{self, IsTerminal as _};
+
 use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::{Config, LogFormat};
@@ -9,7 +11,11 @@ use crate::{Config, LogFormat};
 /// `RUST_LOG` is read as tracing-subscriber's `Targets`, not as its `EnvFilter`: levels by target, no
 /// span or field filters, and no regular expression engine in the binary.
 pub fn start_logging(config: &Config) {
-    let lines = tracing_subscriber::fmt::layer();
+    let mut lines = tracing_subscriber::fmt::layer();
+    // Colours are on by default, unless NO_COLOR says otherwise.
+    if !io::stdout().is_terminal() {
+        lines.set_ansi(false);
+    }
     let lines = match config.log_format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines

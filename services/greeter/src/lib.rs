@@ -23,7 +23,7 @@ pub const APP: App<Settings> = App {
 };
 
 /// Nothing: the Greeter has no settings of its own.
-#[derive(Debug, Clone, clap::Args, serde::Serialize)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Settings {}
 
 fn services(_: Settings) -> Result<Services, Error> {

@@ -32,15 +32,13 @@ pub const APP: App<Settings> = App {
 };
 
 /// What RouteGuide can be told.
-#[derive(Debug, Clone, clap::Args, serde::Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Settings {
     /// JSON file with the features to serve [default: the 100 that are built in]
     #[arg(long)]
     features_file: Option<PathBuf>,
 
     #[command(flatten)]
-    #[serde(flatten)]
     notes: notes::Limits,
 }
 

@@ -6,13 +6,11 @@ use std::{
 };
 
 use lru::LruCache;
-use serde::Serialize;
 
 use crate::point::Point;
 
 /// How much is remembered.
-#[derive(Debug, Clone, clap::Args, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Limits {
     /// RouteChat: most notes remembered at one point; the oldest goes first
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
