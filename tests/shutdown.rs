@@ -1,6 +1,6 @@
 //! How a process ends: nobody loses a call, and nobody can hold it up.
 
-use harness::{PREFACE, Process, channel, start, within};
+use harness::{NOTHING, PREFACE, Process, bind, channel, start, within};
 use proto::{
     helloworld::{HelloRequest, greeter_client::GreeterClient},
     routeguide::{Point, RouteNote, route_guide_client::RouteGuideClient},
@@ -125,6 +125,59 @@ async fn a_lame_duck_still_takes_new_connections_and_calls() {
         .say_hello(request)
         .await
         .expect("a reply");
+}
+
+#[tokio::test]
+async fn a_server_that_has_run_out_of_descriptors_recovers_and_shuts_down() {
+    let flags = ["--lame-duck", "10ms", "--drain-timeout", "1s"];
+    let mut server = Process::start_with_files(40, "greeter", &flags).await;
+    let mut peers = Vec::new();
+    for _ in 0..60 {
+        let mut peer = TcpStream::connect(server.addr).await.expect("queued");
+        peer.write_all(PREFACE).await.expect("sent");
+        peers.push(peer);
+    }
+    server.log("cannot accept a connection").await;
+
+    // With some of them gone, those that waited are served, and new ones.
+    peers.drain(..40);
+    let request = HelloRequest { name: "Ada".into() };
+    let call = async {
+        GreeterClient::new(server.channel())
+            .say_hello(request)
+            .await
+    };
+    within(call).await.expect("a reply");
+
+    for _ in 0..60 {
+        peers.push(TcpStream::connect(server.addr).await.expect("queued"));
+    }
+    server.log("cannot accept a connection").await;
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn peers_that_wait_to_be_accepted_are_served_when_the_drain_begins() {
+    // Bound and not yet running: every connection waits in the kernel's queue.
+    let server = bind(greeter::APP, &[], NOTHING).await.expect("bound");
+    let mut peers = Vec::new();
+    for _ in 0..20 {
+        let addr = server.addr().expect("bound");
+        let mut peer = TcpStream::connect(addr).await.expect("queued");
+        peer.write_all(PREFACE).await.expect("sent");
+        peers.push(peer);
+    }
+    // Told to stop before it accepts the first.
+    let running = tokio::spawn(server.run(std::future::ready(())));
+    for peer in &mut peers {
+        // One that is dropped would not be greeted.
+        let mut header = [0; 9];
+        within(peer.read_exact(&mut header)).await.expect("a frame");
+        assert_eq!(header[3], 4, "SETTINGS");
+    }
+    drop(peers);
+    within(running).await.expect("no panic");
 }
 
 #[tokio::test]

@@ -83,10 +83,24 @@ pub struct Process {
 impl Process {
     /// Starts a server binary on free ports of 127.0.0.1, and waits for the line that says it is up.
     pub async fn start(name: &str, arguments: &[&str]) -> Self {
-        let mut command = command(name, &["--listen", "127.0.0.1:0", "--log-format", "json"]);
+        Self::spawn(command(name, arguments)).await
+    }
+
+    /// Starts one that may open only so many files at once.
+    pub async fn start_with_files(files: u32, name: &str, arguments: &[&str]) -> Self {
+        let limit = format!(r#"ulimit -n {files} && exec "$0" "$@""#);
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &limit]).arg(binary(name)).args(arguments);
+        Self::spawn(shell).await
+    }
+
+    async fn spawn(mut command: Command) -> Self {
         let mut child = command
-            .args(arguments)
+            .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
+            .env_clear()
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .kill_on_drop(true)
             .spawn()
             .expect("a server that starts");
         let stdout = child.stdout.take().expect("piped");

@@ -193,8 +193,7 @@ fn flags_from_environment(
     settings(command)
         .filter_map(|flag| {
             let name = OsString::from(format!("--{}", flag.get_long()?));
-            let variable = flag.get_id().as_str().to_ascii_uppercase();
-            let value = lookup(&variable).filter(|value| !value.is_empty())?;
+            let value = lookup(&variable(flag)).filter(|value| !value.is_empty())?;
             (!given(&name)).then(|| {
                 [name.as_os_str(), "=".as_ref(), &value]
                     .into_iter()

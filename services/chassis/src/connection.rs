@@ -9,7 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -62,11 +62,19 @@ pub(crate) async fn serve(
 /// connection for nothing and hold up every drain.
 async fn speaks(stream: &TcpStream, lifecycle: &Lifecycle) -> bool {
     const FIRST_BYTE: Duration = Duration::from_secs(5);
+    // For what has been sent and not yet arrived.
+    const WHEN_DRAINING: Duration = Duration::from_millis(500);
 
     let mut first = [0];
-    let spoken = pin!(timeout(FIRST_BYTE, stream.peek(&mut first)));
-    let draining = pin!(lifecycle.reached(Phase::Draining));
-    matches!(select(spoken, draining).await, Either::Left((Ok(Ok(1)), _)))
+    let spoken = timeout(FIRST_BYTE, stream.peek(&mut first));
+    let too_late = async {
+        lifecycle.reached(Phase::Draining).await;
+        sleep(WHEN_DRAINING).await;
+    };
+    matches!(
+        select(pin!(spoken), pin!(too_late)).await,
+        Either::Left((Ok(Ok(1)), _))
+    )
 }
 
 async fn http2<T>(shared: &Arc<Shared>, stream: T, peer: SocketAddr)

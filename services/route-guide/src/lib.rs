@@ -44,7 +44,7 @@ pub struct Settings {
 
 fn services(settings: Settings) -> Result<Services, Error> {
     // Far above a legal note, so that a longer one still arrives and is told what is wrong.
-    let longest_request = 64 * 1024 + 2 * settings.notes.note_bytes as usize;
+    let longest_request = (64 * 1024).max(2 * settings.notes.note_bytes as usize);
     let features = match &settings.features_file {
         Some(path) => Features::from_file(path)?,
         None => Features::embedded()?,
