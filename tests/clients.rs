@@ -173,6 +173,15 @@ async fn a_deadline_that_passes_is_deadline_exceeded_on_every_kind_of_call() {
         .await;
         assert_fails(&outcome, 64 + 4, "error: DEADLINE_EXCEEDED: ");
     }
+    // Connecting has a limit of its own.
+    let addr = addr.replace("http", "https");
+    let flags = ["--insecure", "--connect-timeout", "0.1"];
+    let outcome = run(
+        "greeter-client",
+        &[&["hello", "--addr", &addr], flags.as_slice()].concat(),
+    )
+    .await;
+    assert_fails(&outcome, 64 + 14, "error: UNAVAILABLE: ");
     // A stream that has begun is bounded, too.
     let server = start(greeter::APP, &[]).await;
     let mut command = command(

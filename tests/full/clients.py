@@ -334,9 +334,8 @@ def test_grpcurl_speaks_tls_and_mtls(serve, certificates):
 
 
 def test_the_lines_that_the_demo_prints_work():
-    subprocess.run(["cargo", "build", "--quiet", "--bin", "demo"], cwd=ROOT, check=True)
     with subprocess.Popen(
-        [ROOT / "target/debug/demo", "--serve"], stdout=subprocess.PIPE, text=True
+        ["cargo", "demo", "--", "--serve"], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as demo:
         commands = []
         for line in demo.stdout:
