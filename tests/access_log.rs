@@ -20,7 +20,6 @@ use proto::{
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
-    net::TcpStream,
     sync::mpsc,
 };
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
@@ -228,38 +227,6 @@ async fn health_checks_are_logged_only_at_debug() {
             let found = methods.iter().any(|method| method == path);
             assert_eq!(found, logged, "{path} at {level}: {methods:?}");
         }
-    }
-}
-
-/// The client resets its stream without a reason, which HTTP/2 alone would take for its end.
-#[tokio::test]
-async fn a_route_that_is_reset_is_not_summed_up_whatever_the_reason() {
-    let mut server = Process::start("route-guide", &[]).await;
-    for reason in [h2::Reason::NO_ERROR, h2::Reason::CANCEL] {
-        let stream = TcpStream::connect(server.addr).await.expect("a connection");
-        let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
-        tokio::spawn(connection);
-        let path = format!("http://{}/routeguide.RouteGuide/RecordRoute", server.addr);
-        let request = http::Request::post(path).header("content-type", "application/grpc");
-        let request = request.body(()).expect("a request");
-        let mut client = client.ready().await.expect("ready");
-        let (_, mut points) = client.send_request(request, false).expect("sent");
-        let point = b"\0\0\0\0\0".as_slice().into();
-        points.send_data(point, false).expect("sent");
-        // A later stream has been answered, so the server knows of this one.
-        let get = http::Request::post(format!("http://{}/", server.addr))
-            .body(())
-            .expect("a request");
-        let (answer, _) = client
-            .ready()
-            .await
-            .expect("ready")
-            .send_request(get, true)
-            .expect("sent");
-        within(answer).await.expect("an answer");
-        server.log("call").await;
-        points.send_reset(reason);
-        assert_cancelled(&server.log("call").await, "RecordRoute", 0);
     }
 }
 

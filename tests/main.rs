@@ -2,6 +2,7 @@
 
 mod access_log;
 mod admin;
+mod cancel;
 mod clients;
 mod config;
 mod greeter;

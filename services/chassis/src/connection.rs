@@ -141,3 +141,34 @@ pub(crate) async fn answer(
     shared.identity.stamp(response.headers_mut());
     call.follow(response)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::{
+        io::AsyncWriteExt as _,
+        join,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::speaks;
+    use crate::lifecycle::{Lifecycle, Phase};
+
+    #[tokio::test]
+    async fn a_peer_whose_first_byte_is_on_its_way_when_draining_is_heard() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .expect("a free port");
+        let addr = listener.local_addr().expect("bound");
+        let draining = Lifecycle::new();
+        draining.enter(Phase::Draining);
+        for says in [b"PRI".as_slice(), b""] {
+            let mut peer = TcpStream::connect(addr).await.expect("queued");
+            let (stream, _) = listener.accept().await.expect("accepted");
+            let (heard, said) = join!(speaks(&stream, &draining), peer.write_all(says));
+            said.expect("sent");
+            assert_eq!(heard, !says.is_empty());
+        }
+    }
+}

@@ -143,9 +143,7 @@ async fn accept(
             Either::Right((Ok((stream, peer)), _)) => serve(stream, peer),
             Either::Right((Err(error), _)) => {
                 tracing::warn!(%error, "cannot accept a connection");
-                if let Either::Left(_) = select(end.as_mut(), pin!(sleep(PAUSE))).await {
-                    break;
-                }
+                sleep(PAUSE).await;
             }
         }
     }
