@@ -18,13 +18,12 @@ use proto::{
     routeguide::{Point, Rectangle, route_guide_client::RouteGuideClient},
 };
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
-    sync::mpsc,
-};
-use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Request, Response, Status, Streaming, transport::Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::route_guide::recording;
 
 #[tokio::test]
 async fn a_call_is_logged_with_all_that_is_known_of_it() {
@@ -121,19 +120,7 @@ async fn a_stream_is_logged_at_its_end_with_its_messages_counted() {
 async fn a_call_that_is_given_up_before_its_answer_is_logged_as_cancelled() {
     let mut server = Process::start("route-guide", &[]).await;
     let client = RouteGuideClient::new(server.channel());
-    let (points, sent) = mpsc::channel(1);
-    let mut recording = client.clone();
-    let route =
-        tokio::spawn(async move { recording.record_route(ReceiverStream::new(sent)).await });
-    for _ in 0..2 {
-        points.send(Point::default()).await.expect("an open stream");
-    }
-    // A later stream of the connection has been answered, so the server knows of this one.
-    client
-        .clone()
-        .get_feature(Point::default())
-        .await
-        .expect("a feature");
+    let (_points, route) = recording(&client).await;
     server.log("call").await;
     route.abort();
     assert_cancelled(&server.log("call").await, "RecordRoute", 0);

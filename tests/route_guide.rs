@@ -5,9 +5,9 @@ use proto::routeguide::{
     Feature, Point, Rectangle, RouteNote, RouteSummary, route_guide_client::RouteGuideClient,
 };
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Response, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
 type Client = RouteGuideClient<Channel>;
@@ -99,6 +99,26 @@ async fn chat(client: &mut Client, notes: Vec<RouteNote>) -> Result<Vec<RouteNot
         received.push(note);
     }
     Ok(received)
+}
+
+/// A RecordRoute that the server is known to be in the middle of, with two points sent.
+pub(crate) async fn recording(
+    client: &Client,
+) -> (
+    mpsc::Sender<Point>,
+    JoinHandle<Result<Response<RouteSummary>, Status>>,
+) {
+    let (points, sent) = mpsc::channel(1);
+    let mut recorder = client.clone();
+    let summary =
+        tokio::spawn(async move { recorder.record_route(ReceiverStream::new(sent)).await });
+    for _ in 0..2 {
+        points.send(Point::default()).await.expect("an open stream");
+    }
+    // A later stream of the connection has been answered, so the server knows of this one.
+    let later = client.clone().get_feature(Point::default()).await;
+    later.expect("a feature");
+    (points, summary)
 }
 
 /// Asserts that `status` refuses `field`.

@@ -15,6 +15,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
+use crate::route_guide::recording;
+
 #[tokio::test]
 async fn sigterm_ends_an_idle_server_with_code_0_through_every_phase() {
     let mut server = Process::start("greeter", &["--lame-duck", "10ms"]).await;
@@ -75,20 +77,8 @@ async fn a_connection_on_which_nothing_was_ever_said_does_not_delay_the_drain() 
 #[tokio::test]
 async fn a_route_that_is_being_recorded_is_finished_and_summed_up() {
     let mut server = start(route_guide::APP, &["--drain-timeout", "1h"]).await;
-    let (points, sent) = mpsc::channel(1);
     let client = RouteGuideClient::new(server.channel());
-    let mut recording = client.clone();
-    let summary =
-        tokio::spawn(async move { recording.record_route(ReceiverStream::new(sent)).await });
-    for _ in 0..2 {
-        points.send(Point::default()).await.expect("an open stream");
-    }
-    // A later stream of the connection has been answered, so the server knows of this one.
-    client
-        .clone()
-        .get_feature(Point::default())
-        .await
-        .expect("a feature");
+    let (points, summary) = recording(&client).await;
 
     // Once the server no longer accepts connections, it drains those it has.
     let addr = server.addr;
