@@ -19,7 +19,7 @@ broken=0
 for part in "$@"; do
     script=tests/full/$part.sh
     if [ ! -x "$script" ]; then
-        echo "tests/full.sh: no part named '$part'; there are: $(cd tests/full && echo *.sh)" >&2
+        echo "tests/full.sh: no part named '$part'; there are: $(basename -s .sh tests/full/*.sh | xargs)" >&2
         exit 2
     fi
     echo "== $part"

@@ -12,7 +12,7 @@ use tonic::transport::{Channel, Endpoint};
 mod process;
 mod raw;
 
-pub use process::{Process, binary, command, output};
+pub use process::{Process, command, output};
 pub use raw::{Answer, PREFACE, raw};
 
 /// Longer than anything here takes, and shorter than the servers' default drain: only what hangs, or

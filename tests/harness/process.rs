@@ -21,7 +21,7 @@ use crate::{channel, within};
 ///
 /// `cargo test` builds them only for the package under test, so the first call builds them all; the
 /// libraries they are made of are there already.
-pub fn binary(name: &str) -> PathBuf {
+fn binary(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
         // TARGET/debug/deps/e2e-0123456789abcdef

@@ -106,23 +106,19 @@ impl Connection {
             Some(_) => return Err(unusable(&"neither http:// nor https://")),
             None => (if self.plaintext { "http" } else { "https" }, addr),
         };
-        let endpoint = Endpoint::from_shared(format!("{scheme}://{host}"))
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{host}"))
             .map_err(|error| unusable(&error))?
             .connect_timeout(self.connect_timeout);
-        let origin = match &self.authority {
-            None => None,
-            Some(name) => Some(
-                Uri::from_str(&format!("{scheme}://{name}"))
-                    .map_err(|error| Failure::Usage(format!("--authority {name}: {error}")))?,
-            ),
-        };
-        let endpoint = match origin.clone() {
-            None => endpoint,
-            Some(origin) => endpoint.origin(origin),
-        };
+        let mut name = None;
+        if let Some(authority) = &self.authority {
+            let origin = Uri::from_str(&format!("{scheme}://{authority}"))
+                .map_err(|error| Failure::Usage(format!("--authority {authority}: {error}")))?;
+            name = origin.host().map(str::to_owned);
+            endpoint = endpoint.origin(origin);
+        }
         match scheme {
             "https" if self.plaintext => Err(unusable(&"--plaintext contradicts https://")),
-            "https" => self.with_tls(endpoint, origin.as_ref()),
+            "https" => self.with_tls(endpoint, name.as_deref()),
             _ if self.insecure || self.cacert.is_some() || self.cert.is_some() => Err(unusable(
                 &"--insecure, --cacert and --cert need TLS: use https://",
             )),
@@ -130,13 +126,13 @@ impl Connection {
         }
     }
 
-    fn with_tls(&self, endpoint: Endpoint, origin: Option<&Uri>) -> Result<Endpoint, Failure> {
+    fn with_tls(&self, endpoint: Endpoint, name: Option<&str>) -> Result<Endpoint, Failure> {
         let mut tls = ClientTlsConfig::new().timeout(self.connect_timeout);
         if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
             tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
         }
-        if let Some(host) = origin.and_then(Uri::host) {
-            tls = tls.domain_name(host.trim_matches(['[', ']']));
+        if let Some(name) = name {
+            tls = tls.domain_name(name.trim_matches(['[', ']']));
         }
         let endpoint = if self.insecure {
             endpoint.tls_config_with_verifier(tls, Arc::new(AnyCertificate::new()))

@@ -26,6 +26,10 @@ impl Failure {
             Self::Output(_) => 1,
         }
     }
+
+    pub(crate) fn deadline_exceeded() -> Self {
+        Self::Rpc(Status::deadline_exceeded("no answer within --max-time"))
+    }
 }
 
 impl From<Status> for Failure {
@@ -36,12 +40,6 @@ impl From<Status> for Failure {
             return Self::deadline_exceeded();
         }
         Self::Rpc(status)
-    }
-}
-
-impl Failure {
-    pub(crate) fn deadline_exceeded() -> Self {
-        Self::Rpc(Status::deadline_exceeded("no answer within --max-time"))
     }
 }
 

@@ -4,7 +4,6 @@ use clap::{Parser, Subcommand};
 use cli::{Channel, Client, Connection, Failure, Format, Printer, input, printable};
 use proto::helloworld::{HelloReply, HelloRequest, greeter_client::GreeterClient};
 use tokio_stream::StreamExt as _;
-use tonic::Streaming;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -88,13 +87,7 @@ async fn call(
         }
     };
     printer.served_by(replies.metadata())?;
-    print_all(printer, replies.into_inner()).await
-}
-
-async fn print_all(
-    printer: &mut Printer<'_>,
-    mut replies: Streaming<HelloReply>,
-) -> Result<(), Failure> {
+    let mut replies = replies.into_inner();
     while let Some(reply) = replies.message().await? {
         print(printer, &reply)?;
     }

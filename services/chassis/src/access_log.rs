@@ -15,6 +15,7 @@ use tonic::{Code, Status};
 
 use crate::{
     body::{MessageCounter, Received},
+    health,
     status::code_name,
 };
 
@@ -99,7 +100,7 @@ impl Drop for Call {
             };
         }
         // Health checks come every few seconds from every side and would drown the rest.
-        if method.starts_with("/grpc.health.v1.Health/") || method.starts_with("/AWS.ALB/") {
+        if health::is_check(method) {
             line!(debug);
         } else {
             line!(info);

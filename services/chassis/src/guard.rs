@@ -19,7 +19,10 @@ use http::{HeaderMap, Response};
 use http_body::{Frame, SizeHint};
 use tonic::{Status, body::Body};
 
-use crate::lifecycle::{Lifecycle, Phase};
+use crate::{
+    lifecycle::{Lifecycle, Phase},
+    status::shutting_down,
+};
 
 /// Runs `call` to the head of its response, and guards the body that follows.
 pub(crate) async fn guarded(
@@ -46,10 +49,6 @@ fn panicked(panic: &(dyn Any + Send)) -> Status {
         .unwrap_or("(no message)");
     tracing::error!(panic = text, "a handler panicked");
     Status::internal("the handler failed")
-}
-
-fn shutting_down() -> Status {
-    Status::unavailable("the server is shutting down")
 }
 
 /// A response body that survives its handler.

@@ -19,6 +19,7 @@ use crate::{
         health_server::{Health as Protocol, HealthServer},
     },
     lifecycle::{Lifecycle, Phase},
+    status::shutting_down,
 };
 
 /// The health protocol as generated code.
@@ -108,7 +109,7 @@ impl Protocol for Health {
                 }
                 // Nothing will ever change again, and an open Watch would hold the connection.
                 if phase >= Phase::Draining {
-                    Err(Status::unavailable("the server is shutting down"))?;
+                    Err(shutting_down())?;
                 }
                 // Cannot fail: `health` keeps a sender alive.
                 let _ = phases.changed().await;
@@ -123,13 +124,21 @@ fn response(status: ServingStatus) -> HealthCheckResponse {
     }
 }
 
+/// Where an ALB asks unless it is told otherwise.
+const ALB_CHECK: &str = "/AWS.ALB/healthcheck";
+
+/// Whether a call to this path asks about health.
+pub(crate) fn is_check(path: &str) -> bool {
+    path == ALB_CHECK || path.starts_with("/grpc.health.v1.Health/")
+}
+
 /// Whether the caller is a load balancer that will judge the target by the status code alone.
 ///
 /// An ALB compares only `grpc-status` with its matcher and never reads the message, and
-/// `Health/Check` answers OK even when it says NOT_SERVING. Its default path is the first one here.
+/// `Health/Check` answers OK even when it says NOT_SERVING.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/target-group-health-checks.html>
 pub(crate) fn is_load_balancer_check(path: &str, headers: &HeaderMap) -> bool {
-    path == "/AWS.ALB/healthcheck"
+    path == ALB_CHECK
         || path == "/grpc.health.v1.Health/Check"
             && headers
                 .get(USER_AGENT)

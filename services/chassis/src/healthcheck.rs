@@ -96,7 +96,7 @@ impl fmt::Display for Failure {
 }
 
 impl Probe {
-    /// Asks `server`'s admin listener unless the command line names another address.
+    /// Asks the listener at `admin` unless the command line names another.
     pub(crate) fn or_ask(mut self, admin: SocketAddr) -> Self {
         self.addr.get_or_insert_with(|| {
             let mut admin = admin;

@@ -30,7 +30,6 @@ mod tls;
 pub use body::RequestBody;
 pub use config::{Config, Invocation, LogFormat};
 pub use healthcheck::Probe;
-pub use lifecycle::Phase;
 pub use process::main;
 pub use server::Server;
 pub use services::Services;

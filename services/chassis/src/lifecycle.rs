@@ -10,7 +10,7 @@ use tokio::{sync::watch, task::coop::unconstrained};
 
 /// Where a process stands between start and exit. The order of the variants is the order of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Bound, not yet answering.
     Starting,
     /// Ready for calls.

@@ -14,6 +14,11 @@ pub fn invalid_argument(field: &str, problem: impl AsRef<str>) -> Status {
     )
 }
 
+/// What a call is told that the server ends for its own sake; safe to try elsewhere.
+pub(crate) fn shutting_down() -> Status {
+    Status::unavailable("the server is shutting down")
+}
+
 /// The name of a code as the gRPC documents write it, such as `DEADLINE_EXCEEDED`.
 pub(crate) fn code_name(code: Code) -> &'static str {
     match code {

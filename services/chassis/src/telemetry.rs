@@ -12,7 +12,7 @@ use crate::{Config, LogFormat};
 /// span or field filters, and no regular expression engine in the binary.
 pub fn start_logging(config: &Config) {
     let mut lines = tracing_subscriber::fmt::layer();
-    // Colours are on by default, unless NO_COLOR says otherwise.
+    // Colours are for terminals, and there NO_COLOR turns them off.
     if !io::stdout().is_terminal() {
         lines.set_ansi(false);
     }
