@@ -225,7 +225,8 @@ const PANICKY: App<greeter::Settings> = App {
     about: "Panics",
     listen: "127.0.0.1:0",
     services: |_| {
-        Ok(Services::described_by(proto::FILE_DESCRIPTOR_SET).serve(GreeterServer::new(Panicky)))
+        let services = Services::described_by(proto::FILE_DESCRIPTOR_SET);
+        Ok(chassis::serve!(services, GreeterServer::new(Panicky), 1024))
     },
 };
 

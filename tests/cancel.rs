@@ -32,7 +32,8 @@ const READER: App<greeter::Settings> = App {
     about: "Reads to the end",
     listen: "127.0.0.1:0",
     services: |_| {
-        Ok(Services::described_by(proto::FILE_DESCRIPTOR_SET).serve(GreeterServer::new(Reader)))
+        let services = Services::described_by(proto::FILE_DESCRIPTOR_SET);
+        Ok(chassis::serve!(services, GreeterServer::new(Reader), 1024))
     },
 };
 

@@ -37,7 +37,7 @@ async fn main() -> Outcome<()> {
     if serve {
         announce(&mut anstream::stdout())?;
         if let Invocation::Serve(config, _) = greeter::APP.parse([""; 0], |_| None)? {
-            chassis::start_logging(&config);
+            let _logging = chassis::start_logging(&config);
         }
         ctrl_c().await?;
     } else {

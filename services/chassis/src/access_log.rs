@@ -1,6 +1,7 @@
 //! One line for each call, written when its stream has ended, however it ended.
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -9,13 +10,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Response, Uri, request::Parts};
 use http_body::{Body, Frame, SizeHint};
 use tonic::{Code, Status};
 
 use crate::{
-    body::{MessageCounter, Received},
+    body::{Messages, Traffic, message_length},
+    call::Held,
+    call_task::CallTask,
     health,
+    metrics::Metrics,
+    services::Method,
     status::code_name,
 };
 
@@ -27,31 +32,42 @@ pub(crate) struct Call {
     trace_id: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
     began: Instant,
-    received: Arc<Received>,
-    sent: u64,
+    traffic: Arc<Traffic>,
+    /// None where there is no such method.
+    method: Option<Arc<str>>,
+    metrics: Arc<Metrics>,
+    _held: Held,
     /// The `grpc-status` that went out. While there is none, a call that ends was cancelled.
     code: Option<Code>,
 }
 
 impl Call {
-    pub(crate) fn begin<B>(request: &Request<B>, peer: SocketAddr) -> Self {
-        let header = |name| request.headers().get(name).cloned();
+    pub(crate) fn begin(
+        request: &Parts,
+        peer: SocketAddr,
+        method: Option<&Method>,
+        metrics: Arc<Metrics>,
+        held: Held,
+    ) -> Self {
+        let header = |name| request.headers.get(name).cloned();
         Self {
-            uri: request.uri().clone(),
+            uri: request.uri.clone(),
             peer,
             forwarded_for: header("x-forwarded-for"),
             trace_id: header("x-amzn-trace-id"),
             user_agent: header("user-agent"),
             began: Instant::now(),
-            received: Arc::default(),
-            sent: 0,
+            traffic: Arc::default(),
+            method: method.map(|method| method.path.clone()),
+            metrics,
+            _held: held,
             code: None,
         }
     }
 
-    /// Where the request body is to report what it has seen.
-    pub(crate) fn received(&self) -> Arc<Received> {
-        self.received.clone()
+    /// Where everyone is to report what they have seen.
+    pub(crate) fn traffic(&self) -> Arc<Traffic> {
+        self.traffic.clone()
     }
 
     /// Follows the call through the body of its response.
@@ -60,7 +76,7 @@ impl Call {
         response.map(|body| Followed {
             body,
             call: self,
-            messages: MessageCounter::default(),
+            messages: Messages::new(),
         })
     }
 
@@ -73,8 +89,12 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let broke_off = self.received.broke_off.load(Relaxed);
-        let code = self.code.filter(|_| !broke_off).unwrap_or(Code::Cancelled);
+        let broke_off = self.traffic.broke_off.load(Relaxed);
+        let code = (self.code.filter(|_| !broke_off))
+            .or_else(CallTask::given_up)
+            .unwrap_or(Code::Cancelled);
+        let took = self.began.elapsed();
+        (self.metrics).call_ended(self.method.as_ref(), code_name(code), took);
         let method = self.uri.path();
         let text = |value: &Option<HeaderValue>| {
             value
@@ -88,9 +108,9 @@ impl Drop for Call {
                     target: "access",
                     method,
                     code = code_name(code),
-                    duration_ms = self.began.elapsed().as_micros() as f64 / 1000.0,
-                    messages_in = self.received.messages.load(Relaxed),
-                    messages_out = self.sent,
+                    duration_ms = took.as_micros() as f64 / 1000.0,
+                    messages_in = self.traffic.received.load(Relaxed),
+                    messages_out = self.traffic.sent.load(Relaxed),
                     peer = %self.peer,
                     forwarded_for = text(&self.forwarded_for),
                     trace_id = text(&self.trace_id),
@@ -112,7 +132,7 @@ impl Drop for Call {
 pub(crate) struct Followed<B> {
     body: B,
     call: Call,
-    messages: MessageCounter,
+    messages: Messages,
 }
 
 impl<B: Body<Data = Bytes, Error = Status> + Unpin> Body for Followed<B> {
@@ -126,8 +146,9 @@ impl<B: Body<Data = Bytes, Error = Status> + Unpin> Body for Followed<B> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if let Some(Ok(frame)) = &frame {
             if let Some(data) = frame.data_ref() {
-                let complete = self.messages.feed(data);
-                self.call.sent += complete;
+                let length = |prefix: &_| Ok::<_, Infallible>(message_length(prefix));
+                let Ok(()) = self.messages.feed(data, length);
+                (self.call.traffic.sent).store(self.messages.complete(), Relaxed);
             } else if let Some(trailers) = frame.trailers_ref() {
                 self.call.note_status(trailers);
             }

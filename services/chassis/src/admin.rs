@@ -17,8 +17,10 @@ use hyper_util::{
 use tokio::net::TcpStream;
 
 use crate::{
-    connection::{Shared, answer},
+    call::{Shared, answer},
+    connection::Peer,
     lifecycle::Phase,
+    tls::Tls,
 };
 
 /// Serves one connection, HTTP/1.1 or HTTP/2, until the peer is done with it, or the process is.
@@ -27,17 +29,19 @@ use crate::{
 pub(crate) async fn serve(
     name: &'static str,
     shared: Arc<Shared>,
+    tls: Option<Tls>,
     stream: TcpStream,
     peer: SocketAddr,
 ) {
     let closed = shared.lifecycle.reached(Phase::Closed);
+    let peer = Arc::new(Peer::new(peer, Vec::new(), shared.lifecycle.closing()));
     let service = service_fn(move |request: Request<Incoming>| {
-        let shared = shared.clone();
+        let (shared, tls, peer) = (shared.clone(), tls.clone(), peer.clone());
         async move {
             Ok::<_, Infallible>(if request.method() == Method::POST {
-                answer(&shared, request, peer).await.map(Either::Right)
+                answer(&shared, &peer, request).await.map(Either::Right)
             } else {
-                page(name, shared.lifecycle.phase(), request.uri().path()).map(Either::Left)
+                page(name, &shared, tls.as_ref(), request.uri().path()).map(Either::Left)
             })
         }
     });
@@ -54,18 +58,29 @@ pub(crate) async fn serve(
     select(pin!(connection), pin!(closed)).await;
 }
 
-fn page(name: &str, phase: Phase, path: &str) -> Response<Full<Bytes>> {
+fn page(name: &str, shared: &Shared, tls: Option<&Tls>, path: &str) -> Response<Full<Bytes>> {
     let (status, text) = match path {
-        "/healthz" => (StatusCode::OK, "ok".to_owned()),
-        "/readyz" if phase == Phase::Serving => (StatusCode::OK, phase.to_string()),
-        "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, phase.to_string()),
-        "/version" => (StatusCode::OK, format!("{name} {}", crate::VERSION)),
+        "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
+        "/readyz" => readiness(shared.lifecycle.phase(), tls.and_then(Tls::problem)),
+        "/metrics" => (StatusCode::OK, shared.metrics.text()),
+        "/version" => (StatusCode::OK, format!("{name} {}\n", crate::VERSION)),
         _ => (
             StatusCode::NOT_FOUND,
-            "/healthz /readyz /version".to_owned(),
+            "/healthz /readyz /metrics /version\n".to_owned(),
         ),
     };
-    let mut page = Response::new(Full::from(format!("{text}\n")));
+    let mut page = Response::new(Full::from(text));
     *page.status_mut() = status;
     page
+}
+
+/// Whether calls should come here, and what else a person should know.
+fn readiness(phase: Phase, certificate_problem: Option<String>) -> (StatusCode, String) {
+    let status = match phase {
+        Phase::Serving => StatusCode::OK,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let problem =
+        certificate_problem.map(|problem| format!("keeping the old certificates: {problem}\n"));
+    (status, format!("{phase}\n{}", problem.unwrap_or_default()))
 }

@@ -16,15 +16,36 @@ use hyper::body::Incoming;
 use tokio::task::coop;
 use tonic::Status;
 
-/// What has been seen of a request body so far.
+use crate::splitter::Splitter;
+
+/// What has been seen of a call so far.
 #[derive(Debug, Default)]
-pub(crate) struct Received {
-    pub(crate) messages: AtomicU64,
+pub(crate) struct Traffic {
+    pub(crate) received: AtomicU64,
+    pub(crate) sent: AtomicU64,
+    /// The client has said all it will.
+    pub(crate) request_ended: AtomicBool,
     /// The client reset the stream, or the connection was lost.
     pub(crate) broke_off: AtomicBool,
 }
 
-/// A request body that counts its messages, and whose early end is an error.
+impl Traffic {
+    /// Messages in both directions.
+    pub(crate) fn messages(&self) -> u64 {
+        self.received.load(Relaxed) + self.sent.load(Relaxed)
+    }
+}
+
+/// What a request body may hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Allowed {
+    /// Bytes of one message, as it is on the wire.
+    pub(crate) message_bytes: usize,
+    pub(crate) messages: u64,
+}
+
+/// A request body that counts its messages, refuses those that are not allowed before any memory is
+/// taken for them, and whose early end is an error.
 ///
 /// tonic takes a stream that the client has reset for one that has come to its end, so a
 /// client-streaming handler would go on to commit what the client has just called off. ABORTED is
@@ -33,21 +54,62 @@ pub(crate) struct Received {
 #[derive(Debug)]
 pub struct RequestBody {
     incoming: Incoming,
-    messages: MessageCounter,
-    received: Arc<Received>,
+    messages: Messages,
+    allowed: Allowed,
+    refused: Option<Status>,
+    traffic: Arc<Traffic>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, received: Arc<Received>) -> Self {
+    pub(crate) fn new(incoming: Incoming, allowed: Allowed, traffic: Arc<Traffic>) -> Self {
+        traffic
+            .request_ended
+            .store(incoming.is_end_stream(), Relaxed);
         Self {
             incoming,
-            messages: MessageCounter::default(),
-            received,
+            messages: Messages::new(),
+            allowed,
+            refused: None,
+            traffic,
         }
     }
 
+    /// What the service gets to see of `data`: all of it, or what stands before a message that is
+    /// refused.
+    fn admit(&mut self, mut data: Bytes) -> Bytes {
+        let Allowed {
+            message_bytes,
+            messages,
+        } = self.allowed;
+        let mut begun = self.messages.complete();
+        let fed = self.messages.feed(&data, |prefix| {
+            let length = message_length(prefix);
+            begun += 1;
+            if begun > messages {
+                // <https://github.com/grpc/grpc/blob/master/doc/statuscodes.md>
+                Err(Status::unimplemented(
+                    "this method takes one request message",
+                ))
+            } else if length > message_bytes {
+                Err(Status::resource_exhausted(format!(
+                    "a message of {length} bytes, and at most {message_bytes} are allowed"
+                )))
+            } else {
+                Ok(length)
+            }
+        });
+        if let Err((before, refused)) = fed {
+            data.truncate(before);
+            self.refused = Some(refused);
+        }
+        self.traffic
+            .received
+            .store(self.messages.complete(), Relaxed);
+        data
+    }
+
     fn broke_off(&self, why: impl fmt::Display) -> Status {
-        self.received.broke_off.store(true, Relaxed);
+        self.traffic.broke_off.store(true, Relaxed);
         Status::aborted(format!("the request broke off: {why}"))
     }
 }
@@ -60,28 +122,32 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(refused) = &self.refused {
+            return Poll::Ready(Some(Err(refused.clone())));
+        }
         // HTTP/2 hands out what it has read without asking the scheduler, so a fast upload would keep
         // everything else of its call from being polled.
         let budget = ready!(coop::poll_proceed(cx));
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
         budget.made_progress();
-        Poll::Ready(match frame {
+        let frame = match frame {
             // Reset with NO_ERROR.
             None if !self.incoming.is_end_stream() => Some(Err(self.broke_off("stream reset"))),
             None => None,
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    let complete = self.messages.feed(data);
-                    self.received.messages.fetch_add(complete, Relaxed);
-                }
-                Some(Ok(frame))
-            }
+            Some(Ok(frame)) => Some(Ok(match frame.into_data() {
+                Ok(data) => Frame::data(self.admit(data)),
+                Err(trailers) => trailers,
+            })),
             Some(Err(error)) => Some(Err(self.broke_off(error))),
-        })
+        };
+        self.traffic
+            .request_ended
+            .store(self.incoming.is_end_stream(), Relaxed);
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.refused.is_none() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -89,53 +155,12 @@ impl Body for RequestBody {
     }
 }
 
-/// Counts the gRPC messages in a byte stream: each is a flag byte, a big-endian length of four bytes,
-/// and that many bytes of payload, cut into frames at any place.
-/// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
-#[derive(Debug, Default)]
-pub(crate) struct MessageCounter {
-    prefix: [u8; 5],
-    prefix_filled: usize,
-    payload_left: usize,
-}
+/// The gRPC messages in a body: each is a flag byte, a big-endian length of four bytes, and that many
+/// bytes of payload. <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
+pub(crate) type Messages = Splitter<5>;
 
-impl MessageCounter {
-    /// Takes the next bytes of the stream; returns how many messages end in them.
-    pub(crate) fn feed(&mut self, mut data: &[u8]) -> u64 {
-        let mut complete = 0;
-        while !data.is_empty() {
-            if self.prefix_filled < self.prefix.len() {
-                let taken = data.len().min(self.prefix.len() - self.prefix_filled);
-                self.prefix[self.prefix_filled..][..taken].copy_from_slice(&data[..taken]);
-                self.prefix_filled += taken;
-                data = &data[taken..];
-                let [_, length @ ..] = self.prefix;
-                self.payload_left = u32::from_be_bytes(length) as usize;
-            } else {
-                let taken = data.len().min(self.payload_left);
-                self.payload_left -= taken;
-                data = &data[taken..];
-            }
-            if self.prefix_filled == self.prefix.len() && self.payload_left == 0 {
-                complete += 1;
-                self.prefix_filled = 0;
-            }
-        }
-        complete
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::MessageCounter;
-
-    #[test]
-    fn messages_are_counted_wherever_the_frames_are_cut() {
-        let stream = b"\0\0\0\0\x03abc\0\0\0\0\0\x01\0\0\0\x02de\0\0\0\0\x09half";
-        for size in 1..=stream.len() {
-            let mut counter = MessageCounter::default();
-            let complete: u64 = stream.chunks(size).map(|chunk| counter.feed(chunk)).sum();
-            assert_eq!(complete, 3, "in frames of {size} bytes");
-        }
-    }
+/// How long the message is that begins with these bytes.
+pub(crate) fn message_length(prefix: &[u8; 5]) -> usize {
+    let &[_, a, b, c, d] = prefix;
+    u32::from_be_bytes([a, b, c, d]) as usize
 }

@@ -17,7 +17,7 @@ use http::HeaderValue;
 use humantime::Duration;
 use tracing_subscriber::filter::Targets;
 
-use crate::{App, healthcheck::Probe};
+use crate::{App, healthcheck::Probe, limits::Limits};
 
 /// The settings that every service has.
 #[derive(Debug, Clone, clap::Args)]
@@ -50,6 +50,19 @@ pub struct Config {
     /// After that: how long open calls may take to finish
     #[arg(long, default_value = "25s")]
     pub drain_timeout: Duration,
+
+    /// What one peer, or all of them, can take from the process.
+    #[command(flatten)]
+    pub limits: Limits,
+
+    /// File with the bearer tokens that are accepted, one a line; with it, calls must show one
+    #[arg(long)]
+    pub tokens_file: Option<PathBuf>,
+
+    /// File with what client certificates may call: lines of a URI or DNS name and its methods, each
+    /// /package.Service/Method, /package.Service/* or *
+    #[arg(long, requires = "tls_client_ca")]
+    pub allow_file: Option<PathBuf>,
 
     /// Whether to serve gRPC reflection, v1 and v1alpha
     #[arg(long, default_value = "true", value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set)]

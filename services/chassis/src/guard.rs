@@ -1,53 +1,137 @@
-//! Endings that a handler does not choose: it panics, or the process closes before it is done.
+//! Endings that a handler does not choose: it panics, its time is up, or the connection closes before it
+//! is done.
 //!
-//! Both end the call with a status of ours, whether or not the head of the response is already out,
-//! and drop the handler. A stream that is cut short never ends in OK.
+//! Each ends the call with a status of ours, whether or not the head of the response is already out,
+//! and drops the handler. A stream that is cut short never ends in OK.
 
 use std::{
     any::Any,
+    future::pending,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::{
     FutureExt as _,
-    future::{BoxFuture, Either, select},
+    future::{self, BoxFuture, Either},
 };
 use http::{HeaderMap, Response};
 use http_body::{Frame, SizeHint};
+use tokio::{
+    select,
+    task::coop::unconstrained,
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
 
-use crate::{
-    lifecycle::{Lifecycle, Phase},
-    status::shutting_down,
-};
+use crate::{body::Traffic, call_task::CallTask, metrics::Metrics, status::closing};
+
+/// When a call ends, whatever its handler does.
+#[derive(Debug, Clone)]
+pub(crate) struct Ends {
+    /// The connection, or the process, has no more time.
+    pub(crate) closing: CancellationToken,
+    pub(crate) deadline: Option<Instant>,
+    /// How long the client may leave the call without a message.
+    pub(crate) idle: Duration,
+    pub(crate) traffic: Arc<Traffic>,
+}
+
+impl Ends {
+    /// How the call ends, if it has to by now.
+    fn over(&self) -> Option<Status> {
+        if self.closing.is_cancelled() {
+            Some(closing())
+        } else if self
+            .deadline
+            .is_some_and(|deadline| deadline <= Instant::now())
+        {
+            Some(too_late())
+        } else {
+            None
+        }
+    }
+
+    /// Waits until the call has to end, and says how.
+    ///
+    /// Unconstrained, so that it is heard beside something that uses up its task's whole budget.
+    fn come(&self) -> impl Future<Output = Status> + Send + use<> {
+        let ends = self.clone();
+        unconstrained(async move {
+            select! {
+                () = ends.closing.cancelled() => closing(),
+                () = at(ends.deadline) => too_late(),
+                () = ends.idle() => Status::deadline_exceeded(format!(
+                    "no message for {}", humantime::format_duration(ends.idle)
+                )),
+            }
+        })
+    }
+
+    /// Resolves when the client has more to say and there has been no message in either direction.
+    async fn idle(&self) {
+        let mut before = None;
+        loop {
+            let now = self.traffic.messages();
+            if self.traffic.request_ended.load(Relaxed) {
+                return pending().await;
+            }
+            if before.replace(now) == Some(now) {
+                return;
+            }
+            sleep(self.idle).await;
+        }
+    }
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
+}
+
+fn too_late() -> Status {
+    Status::deadline_exceeded("the deadline has passed")
+}
 
 /// Runs `call` to the head of its response, and guards the body that follows.
 pub(crate) async fn guarded(
     call: impl Future<Output = Response<Body>>,
-    lifecycle: &Lifecycle,
+    ends: Ends,
+    metrics: &Arc<Metrics>,
 ) -> Response<Guarded> {
-    let call = pin!(AssertUnwindSafe(call).catch_unwind());
-    let closing = pin!(lifecycle.reached(Phase::Closing));
-    let response = match select(call, closing).await {
-        Either::Left((Ok(response), _)) => response,
-        Either::Left((Err(panic), _)) => panicked(&*panic).into_http(),
-        Either::Right(((), _)) => shutting_down().into_http(),
+    CallTask::set_deadline(ends.deadline);
+    let response = match ends.over() {
+        Some(status) => status.into_http(),
+        None => {
+            let call = pin!(AssertUnwindSafe(call).catch_unwind());
+            match future::select(call, pin!(ends.come())).await {
+                Either::Left((Ok(response), _)) => response,
+                Either::Left((Err(panic), _)) => panicked(&*panic, metrics).into_http(),
+                Either::Right((status, _)) => status.into_http(),
+            }
+        }
     };
     response.map(|body| Guarded {
         body: Some(body),
-        lifecycle: lifecycle.clone(),
-        closing: None,
+        ends,
+        coming: None,
+        metrics: metrics.clone(),
     })
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> Status {
+fn panicked(panic: &(dyn Any + Send), metrics: &Metrics) -> Status {
     let text = (panic.downcast_ref::<&str>().copied())
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("(no message)");
     tracing::error!(panic = text, "a handler panicked");
+    metrics.panics.inc();
     Status::internal("the handler failed")
 }
 
@@ -55,9 +139,18 @@ fn panicked(panic: &(dyn Any + Send)) -> Status {
 pub(crate) struct Guarded {
     /// None once the guard has ended it.
     body: Option<Body>,
-    lifecycle: Lifecycle,
+    ends: Ends,
     /// Made when the body first has to wait, which a unary reply never does.
-    closing: Option<BoxFuture<'static, ()>>,
+    coming: Option<BoxFuture<'static, Status>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Guarded {
+    fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
+        let ends = &self.ends;
+        let coming = (self.coming).get_or_insert_with(|| ends.come().boxed());
+        coming.poll_unpin(cx)
+    }
 }
 
 impl http_body::Body for Guarded {
@@ -68,24 +161,29 @@ impl http_body::Body for Guarded {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        CallTask::moves();
+        let over = self.ends.over();
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
         };
-        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx)));
-        let ending = match polled {
-            Ok(Poll::Ready(frame)) => return Poll::Ready(frame),
-            Err(panic) => panicked(&*panic),
-            Ok(Poll::Pending) => {
-                let Self {
-                    lifecycle, closing, ..
-                } = &mut *self;
-                let closing =
-                    closing.get_or_insert_with(|| lifecycle.reached(Phase::Closing).boxed());
-                match closing.poll_unpin(cx) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(()) => shutting_down(),
+        let ending = match over {
+            // A body that is always ready never gets to wait for its end.
+            Some(over) => over,
+            None => match catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx))) {
+                Ok(Poll::Ready(frame)) => {
+                    if let Some(Ok(frame)) = &frame
+                        && frame.is_data()
+                    {
+                        CallTask::holds();
+                    }
+                    return Poll::Ready(frame);
                 }
-            }
+                Err(panic) => panicked(&*panic, &self.metrics),
+                Ok(Poll::Pending) => match self.poll_ending(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(status) => status,
+                },
+            },
         };
         self.body = None;
         let mut trailers = HeaderMap::new();

@@ -8,18 +8,18 @@ use std::pin::Pin;
 
 use http::{HeaderMap, Request, Response, header::USER_AGENT};
 use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
 use tokio_stream::Stream;
 use tonic::{Status, body::Body};
 
 use crate::{
-    body::RequestBody,
     health::v1::{
         HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
         health_check_response::ServingStatus,
         health_server::{Health as Protocol, HealthServer},
     },
     lifecycle::{Lifecycle, Phase},
-    status::shutting_down,
+    status::closing,
 };
 
 /// The health protocol as generated code.
@@ -48,7 +48,7 @@ impl Health {
     }
 
     pub(crate) fn into_server(self) -> HealthServer<Self> {
-        HealthServer::new(self).max_decoding_message_size(1024)
+        HealthServer::new(self)
     }
 
     fn status(&self, service: &str, phase: Phase) -> ServingStatus {
@@ -109,7 +109,7 @@ impl Protocol for Health {
                 }
                 // Nothing will ever change again, and an open Watch would hold the connection.
                 if phase >= Phase::Draining {
-                    Err(shutting_down())?;
+                    Err(closing())?;
                 }
                 // Cannot fail: `health` keeps a sender alive.
                 let _ = phases.changed().await;
@@ -149,7 +149,7 @@ pub(crate) fn is_load_balancer_check(path: &str, headers: &HeaderMap) -> bool {
 ///
 /// The request is not decoded, because what an ALB sends along is not documented.
 pub(crate) async fn load_balancer_answer(
-    request: Request<RequestBody>,
+    request: Request<Incoming>,
     lifecycle: &Lifecycle,
 ) -> Response<Body> {
     // Read to the end, or HTTP/2 would have to reset the stream under the answer.

@@ -12,29 +12,43 @@ use std::ffi::OsString;
 
 mod access_log;
 mod admin;
+mod admission;
+mod auth;
 mod body;
+mod call;
+mod call_task;
 mod config;
 mod connection;
+mod deadline;
 mod guard;
 pub mod health;
 mod healthcheck;
 mod identity;
 mod lifecycle;
+mod limits;
+mod metrics;
 mod process;
+mod producer;
+mod protocol;
 mod server;
 mod services;
+mod splitter;
 mod status;
 mod telemetry;
 mod tls;
+mod watched;
 
 pub use body::RequestBody;
 pub use config::{Config, Invocation, LogFormat};
 pub use healthcheck::Probe;
+pub use limits::Limits;
 pub use process::main;
+pub use producer::produced;
 pub use server::Server;
 pub use services::Services;
 pub use status::invalid_argument;
 pub use telemetry::start_logging;
+pub use tonic::codec::CompressionEncoding as Encoding;
 
 /// Anything that stops a start. Its text is one line and names the setting or the file at fault.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use tokio::{sync::watch, task::coop::unconstrained};
+use tokio_util::sync::CancellationToken;
 
 /// Where a process stands between start and exit. The order of the variants is the order of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,12 +44,14 @@ impl fmt::Display for Phase {
 #[derive(Debug, Clone)]
 pub(crate) struct Lifecycle {
     phase: watch::Sender<Phase>,
+    closing: CancellationToken,
 }
 
 impl Lifecycle {
     pub(crate) fn new() -> Self {
         Self {
             phase: watch::Sender::new(Phase::Starting),
+            closing: CancellationToken::new(),
         }
     }
 
@@ -62,6 +65,14 @@ impl Lifecycle {
         if later {
             tracing::info!(%phase, "phase");
         }
+        if phase >= Phase::Closing {
+            self.closing.cancel();
+        }
+    }
+
+    /// What ends the calls of one connection: cancelled with [`Phase::Closing`], or earlier.
+    pub(crate) fn closing(&self) -> CancellationToken {
+        self.closing.child_token()
     }
 
     pub(crate) fn phase(&self) -> Phase {

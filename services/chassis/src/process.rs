@@ -53,7 +53,7 @@ fn run<S: clap::Args>(app: &App<S>) -> Result<ExitCode, Error> {
             return Ok(exit_code);
         }
         Ok(Invocation::Serve(config, settings)) => {
-            start_logging(&config);
+            let _logging = start_logging(&config);
             let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
             return runtime.block_on(serve(app, &config, settings));
         }

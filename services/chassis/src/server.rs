@@ -1,23 +1,29 @@
 //! A server from its bound listeners to its last connection.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{future::pending, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use futures_util::future::{Either, select};
+use futures_util::{FutureExt as _, future};
 use tokio::{
+    join,
     net::{TcpListener, TcpStream},
+    select,
+    sync::Semaphore,
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::{
     Config, Error, admin,
-    connection::{self, Shared},
+    admission::Admission,
+    auth::Auth,
+    call::Shared,
+    connection,
     health::Health,
     identity::Identity,
     lifecycle::{Lifecycle, Phase},
+    metrics::Metrics,
     services::Services,
-    tls,
+    tls::Tls,
 };
 
 /// A server whose listeners are bound: connections queue, and are answered once it runs.
@@ -27,7 +33,7 @@ pub struct Server {
     admin: TcpListener,
     for_grpc: Arc<Shared>,
     for_admin: Arc<Shared>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     lame_duck: Duration,
     drain_timeout: Duration,
 }
@@ -45,22 +51,27 @@ impl Server {
         if config.reflection {
             services = services.with_reflection()?;
         }
-        let tls = tls::acceptor(config)?;
+        let tls = Tls::read(config).await?;
+        let auth = Auth::read(config)?;
         let identity = Identity::find(config).await;
+        let metrics = Arc::new(Metrics::new());
+        let shared = |services, auth| {
+            Arc::new(Shared {
+                services,
+                identity: identity.clone(),
+                lifecycle: lifecycle.clone(),
+                limits: config.limits.clone(),
+                auth,
+                metrics: metrics.clone(),
+                calls: Arc::new(Semaphore::new(config.limits.max_calls as usize)),
+            })
+        };
         Ok(Self {
             name,
             grpc: listen("LISTEN_ADDR", config.listen_addr).await?,
             admin: listen("ADMIN_LISTEN_ADDR", config.admin_listen()).await?,
-            for_admin: Arc::new(Shared {
-                services: Services::default().with_health(health),
-                identity: identity.clone(),
-                lifecycle: lifecycle.clone(),
-            }),
-            for_grpc: Arc::new(Shared {
-                services,
-                identity,
-                lifecycle,
-            }),
+            for_admin: shared(Services::default().with_health(health), Auth::default()),
+            for_grpc: shared(services, auth),
             tls,
             lame_duck: *config.lame_duck,
             drain_timeout: *config.drain_timeout,
@@ -79,7 +90,14 @@ impl Server {
 
     /// Serves until `shutdown` resolves, and then for as long as the lame duck and the drain take.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let lifecycle = self.for_grpc.lifecycle.clone();
+        let Self {
+            name,
+            for_grpc,
+            for_admin,
+            tls,
+            ..
+        } = self;
+        let lifecycle = for_grpc.lifecycle.clone();
         let connections = TaskTracker::new();
 
         let stop = async {
@@ -90,9 +108,16 @@ impl Server {
         };
         let grpc = async {
             let draining = lifecycle.reached(Phase::Draining);
+            let admission = Admission::new(&for_grpc.limits);
             accept(self.grpc, draining, |stream, peer| {
-                let (shared, tls) = (self.for_grpc.clone(), self.tls.clone());
-                connections.spawn(connection::serve(shared, tls, stream, peer));
+                match admission.admit(peer.ip()) {
+                    Ok(admitted) => {
+                        let connection =
+                            connection::serve(for_grpc.clone(), tls.clone(), stream, peer);
+                        connections.spawn(connection.map(|()| drop(admitted)));
+                    }
+                    Err(refused) => for_grpc.metrics.refuse(refused),
+                }
             })
             .await;
             connections.close();
@@ -102,17 +127,25 @@ impl Server {
         };
         // To the end, because that is what tells the platform how the shutdown goes.
         let closed = lifecycle.reached(Phase::Closed);
+        let admission = Admission::new(&for_admin.limits);
         let admin = accept(self.admin, closed, |stream, peer| {
-            tokio::spawn(admin::serve(
-                self.name,
-                self.for_admin.clone(),
-                stream,
-                peer,
-            ));
+            if let Ok(admitted) = admission.admit(peer.ip()) {
+                let connection = admin::serve(name, for_admin.clone(), tls.clone(), stream, peer);
+                tokio::spawn(connection.map(|()| drop(admitted)));
+            }
         });
+        let follow_files = async {
+            match &tls {
+                Some(tls) => tls.follow_files(&for_grpc.metrics).await,
+                None => pending().await,
+            }
+        };
 
         lifecycle.enter(Phase::Serving);
-        tokio::join!(stop, grpc, admin);
+        select! {
+            _ = async { join!(stop, grpc, admin) } => {}
+            () = follow_files => {}
+        }
     }
 }
 
@@ -138,10 +171,10 @@ async fn accept(
 
     let mut end = pin!(end);
     loop {
-        match select(end.as_mut(), pin!(listener.accept())).await {
-            Either::Left(_) => break,
-            Either::Right((Ok((stream, peer)), _)) => serve(stream, peer),
-            Either::Right((Err(error), _)) => {
+        match future::select(end.as_mut(), pin!(listener.accept())).await {
+            future::Either::Left(_) => break,
+            future::Either::Right((Ok((stream, peer)), _)) => serve(stream, peer),
+            future::Either::Right((Err(error), _)) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 sleep(PAUSE).await;
             }

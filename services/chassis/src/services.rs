@@ -1,8 +1,15 @@
 //! What a server serves: the services of its contract, and by whom a call is answered.
 
-use std::{collections::BTreeMap, convert::Infallible};
+use std::{
+    collections::{BTreeMap, HashMap},
+    convert::Infallible,
+    sync::Arc,
+};
 
 use http::{Request, Response};
+use hyper::body::Incoming;
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
 use tonic::{
     Status,
     body::Body,
@@ -13,7 +20,7 @@ use tonic_reflection::server::Builder as Reflection;
 
 use crate::{
     Error,
-    body::RequestBody,
+    body::{Allowed, RequestBody, Traffic},
     health::{self, Health},
 };
 
@@ -25,23 +32,80 @@ type Handler = Box<dyn Fn(Request<RequestBody>) -> Answer + Send + Sync>;
 /// A map instead of tonic's `Routes`: that is an axum router, a large dependency for one look-up.
 #[derive(Default)]
 pub struct Services {
-    handlers: BTreeMap<&'static str, Handler>,
+    served: BTreeMap<&'static str, Served>,
     descriptors: Vec<&'static [u8]>,
+    /// By path, `/package.Service/Method`: all that the descriptors know.
+    methods: HashMap<String, Method>,
+}
+
+struct Served {
+    handler: Handler,
+    longest_request: usize,
+}
+
+/// A method that a descriptor knows.
+#[derive(Debug, Clone)]
+pub(crate) struct Method {
+    pub(crate) path: Arc<str>,
+    client_streaming: bool,
+    server_streaming: bool,
+}
+
+impl Method {
+    pub(crate) fn is_unary(&self) -> bool {
+        !self.client_streaming && !self.server_streaming
+    }
+}
+
+/// Adds a generated service to [`Services`], as one that takes requests of at most `longest` bytes,
+/// packed and unpacked, and takes and gives gzip and zstd.
+///
+/// A macro, because the servers that tonic generates have these settings but no trait for them.
+#[macro_export]
+macro_rules! serve {
+    ($services:expr, $server:expr, $longest:expr) => {
+        $services.serve(
+            $server
+                .max_decoding_message_size($longest)
+                .accept_compressed($crate::Encoding::Gzip)
+                .accept_compressed($crate::Encoding::Zstd)
+                .send_compressed($crate::Encoding::Gzip)
+                .send_compressed($crate::Encoding::Zstd),
+            $longest,
+        )
+    };
 }
 
 impl Services {
     /// Nothing yet. `descriptors` is the encoded `FileDescriptorSet` that describes what will be
     /// served.
     pub fn described_by(descriptors: &'static [u8]) -> Self {
-        Self {
-            handlers: BTreeMap::new(),
-            descriptors: vec![descriptors],
-        }
+        Self::default().and_described_by(descriptors)
     }
 
-    /// Adds a generated service.
+    fn and_described_by(mut self, descriptors: &'static [u8]) -> Self {
+        self.descriptors.push(descriptors);
+        let set = FileDescriptorSet::decode(descriptors).unwrap_or_default();
+        for file in &set.file {
+            for service in &file.service {
+                for method in &service.method {
+                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    let method = Method {
+                        path: path.as_str().into(),
+                        client_streaming: method.client_streaming(),
+                        server_streaming: method.server_streaming(),
+                    };
+                    self.methods.insert(path, method);
+                }
+            }
+        }
+        self
+    }
+
+    /// Adds a generated service that takes requests of at most `longest_request` bytes. Call it through
+    /// [`serve!`](crate::serve), which has the service itself keep to that.
     #[must_use]
-    pub fn serve<S>(mut self, service: S) -> Self
+    pub fn serve<S>(mut self, service: S, longest_request: usize) -> Self
     where
         S: Service<
                 Request<RequestBody>,
@@ -54,22 +118,24 @@ impl Services {
             + Sync
             + 'static,
     {
-        self.handlers.insert(
-            S::NAME,
-            Box::new(move |request| service.clone().call(request)),
-        );
+        let served = Served {
+            handler: Box::new(move |request| service.clone().call(request)),
+            longest_request,
+        };
+        self.served.insert(S::NAME, served);
         self
     }
 
     /// The names of the services, such as `helloworld.Greeter`.
     pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.handlers.keys().copied()
+        self.served.keys().copied()
     }
 
     /// Adds the health service.
-    pub(crate) fn with_health(mut self, health: Health) -> Self {
-        self.descriptors.push(health::v1::FILE_DESCRIPTOR_SET);
-        self.serve(health.into_server())
+    pub(crate) fn with_health(self, health: Health) -> Self {
+        const LONGEST_REQUEST: usize = 1024;
+        let described = self.and_described_by(health::v1::FILE_DESCRIPTOR_SET);
+        serve!(described, health.into_server(), LONGEST_REQUEST)
     }
 
     /// Adds server reflection, which lists exactly what is served: v1, and v1alpha because old tools
@@ -77,30 +143,53 @@ impl Services {
     pub(crate) fn with_reflection(self) -> Result<Self, Error> {
         const V1: &str = "grpc.reflection.v1.ServerReflection";
         const V1ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
+        const LONGEST_REQUEST: usize = 4096;
+        let described = self
+            .and_described_by(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+            .and_described_by(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET);
         let describe = || {
-            let builder = (self.names().chain([V1, V1ALPHA]))
+            let builder = (described.names().chain([V1, V1ALPHA]))
                 .fold(Reflection::configure(), Reflection::with_service_name);
-            let reflection = [
-                tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
-                tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
-            ];
-            (self.descriptors.iter().copied().chain(reflection))
+            (described.descriptors.iter().copied())
                 .fold(builder, Reflection::register_encoded_file_descriptor_set)
         };
         let (v1, v1alpha) = (describe().build_v1()?, describe().build_v1alpha()?);
-        Ok(self.serve(v1).serve(v1alpha))
+        let both = serve!(described, v1, LONGEST_REQUEST);
+        Ok(serve!(both, v1alpha, LONGEST_REQUEST))
+    }
+
+    /// The method that a path names, if it is served.
+    pub(crate) fn method(&self, path: &str) -> Option<&Method> {
+        self.methods
+            .get(path)
+            .filter(|_| self.service(path).is_some())
     }
 
     /// Has the service answer that the path of the request, `/package.Service/Method`, names.
-    pub(crate) async fn call(&self, request: Request<RequestBody>) -> Response<Body> {
+    pub(crate) async fn call(
+        &self,
+        request: Request<Incoming>,
+        method: Option<&Method>,
+        traffic: Arc<Traffic>,
+    ) -> Response<Body> {
         let path = request.uri().path();
-        let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
-        match service.and_then(|(name, _)| self.handlers.get(name)) {
-            Some(handler) => {
-                let Ok(response) = handler(request).await;
-                response
-            }
-            None => Status::unimplemented(format!("no service at {path:.200}")).into_http(),
-        }
+        let Some(service) = self.service(path) else {
+            return Status::unimplemented(format!("no service at {path:.200}")).into_http();
+        };
+        let Some(method) = method else {
+            return Status::unimplemented(format!("no method at {path:.200}")).into_http();
+        };
+        let allowed = Allowed {
+            message_bytes: service.longest_request,
+            messages: if method.client_streaming { u64::MAX } else { 1 },
+        };
+        let Ok(response) =
+            (service.handler)(request.map(|body| RequestBody::new(body, allowed, traffic))).await;
+        response
+    }
+
+    fn service(&self, path: &str) -> Option<&Served> {
+        let (name, _) = path.strip_prefix('/')?.split_once('/')?;
+        self.served.get(name)
     }
 }

@@ -1,5 +1,6 @@
 //! Errors as every service reports them.
 
+use rand::RngExt as _;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -15,8 +16,17 @@ pub fn invalid_argument(field: &str, problem: impl AsRef<str>) -> Status {
 }
 
 /// What a call is told that the server ends for its own sake; safe to try elsewhere.
-pub(crate) fn shutting_down() -> Status {
-    Status::unavailable("the server is shutting down")
+pub(crate) fn closing() -> Status {
+    Status::unavailable("the server is closing this connection")
+}
+
+/// What a call is told that is one too many.
+pub(crate) fn overloaded() -> Status {
+    let mut status = Status::unavailable("too many calls at once");
+    // gRFC A6. Spread, so that those who are refused together do not come back together.
+    let pushback = rand::rng().random_range(500..1500_u32);
+    (status.metadata_mut()).insert("grpc-retry-pushback-ms", pushback.into());
+    status
 }
 
 /// The name of a code as the gRPC documents write it, such as `DEADLINE_EXCEEDED`.

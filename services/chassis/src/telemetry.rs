@@ -1,17 +1,34 @@
 //! Log lines, on standard output.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    io::{self, IsTerminal as _},
+    sync::OnceLock,
+};
 
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, WorkerGuard};
 use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::{Config, LogFormat};
 
-/// Starts logging for the whole process; to be called once.
+static LOST: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// How many lines have been lost because nobody read the earlier ones.
+pub(crate) fn dropped_lines() -> usize {
+    LOST.get().map_or(0, ErrorCounter::dropped_lines)
+}
+
+/// Starts logging for the whole process; to be called once. What is still to be written is written when
+/// the guard is dropped.
+///
+/// A thread of its own writes, and lines are dropped when it cannot keep up: a log collector that
+/// stops reading must not stop the calls.
 ///
 /// `RUST_LOG` is read as tracing-subscriber's `Targets`, not as its `EnvFilter`: levels by target, no
 /// span or field filters, and no regular expression engine in the binary.
-pub fn start_logging(config: &Config) {
-    let mut lines = tracing_subscriber::fmt::layer();
+pub fn start_logging(config: &Config) -> WorkerGuard {
+    let (writer, guard) = NonBlocking::new(io::stdout());
+    LOST.get_or_init(|| writer.error_counter());
+    let mut lines = tracing_subscriber::fmt::layer().with_writer(writer);
     // Colours are for terminals, and there NO_COLOR turns them off.
     if !io::stdout().is_terminal() {
         lines.set_ansi(false);
@@ -29,4 +46,5 @@ pub fn start_logging(config: &Config) {
         .with(lines)
         .with(config.rust_log.clone())
         .init();
+    guard
 }

@@ -29,8 +29,9 @@ pub struct Settings {}
 fn services(_: Settings) -> Result<Services, Error> {
     // Far above a name of legal length, so that a longer one still arrives and is told what is wrong.
     const LONGEST_REQUEST: usize = 64 * 1024;
-    let greeter = GreeterServer::new(Service).max_decoding_message_size(LONGEST_REQUEST);
-    Ok(Services::described_by(proto::FILE_DESCRIPTOR_SET).serve(greeter))
+    let services = Services::described_by(proto::FILE_DESCRIPTOR_SET);
+    let greeter = GreeterServer::new(Service);
+    Ok(chassis::serve!(services, greeter, LONGEST_REQUEST))
 }
 
 struct Service;

@@ -53,8 +53,9 @@ fn services(settings: Settings) -> Result<Services, Error> {
         features: Arc::new(features),
         notes: Arc::new(Notes::new(settings.notes)),
     };
-    let route_guide = RouteGuideServer::new(service).max_decoding_message_size(longest_request);
-    Ok(Services::described_by(proto::FILE_DESCRIPTOR_SET).serve(route_guide))
+    let services = Services::described_by(proto::FILE_DESCRIPTOR_SET);
+    let route_guide = RouteGuideServer::new(service);
+    Ok(chassis::serve!(services, route_guide, longest_request))
 }
 
 struct Service {

@@ -1,0 +1,143 @@
+//! How many connections there may be.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{limits::Limits, metrics::Refused};
+
+/// Counts connections: all of them, and those of each peer.
+#[derive(Debug, Clone)]
+pub(crate) struct Admission {
+    open: Arc<Mutex<Open>>,
+    most: usize,
+    most_per_peer: usize,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    total: usize,
+    by_peer: HashMap<IpAddr, usize>,
+}
+
+impl Admission {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            open: Arc::default(),
+            most: limits.max_connections as usize,
+            most_per_peer: limits.max_connections_per_peer as usize,
+        }
+    }
+
+    /// Counts a connection from `address`, or refuses it.
+    pub(crate) fn admit(&self, address: IpAddr) -> Result<Admitted, Refused> {
+        let peer = peer(address);
+        let mut open = self.open();
+        let of_peer = open.by_peer.get(&peer).copied().unwrap_or_default();
+        if open.total >= self.most {
+            return Err(Refused::Connection);
+        }
+        if of_peer >= self.most_per_peer {
+            return Err(Refused::ConnectionOfPeer);
+        }
+        open.total += 1;
+        open.by_peer.insert(peer, of_peer + 1);
+        Ok(Admitted {
+            admission: self.clone(),
+            peer,
+        })
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        // Nothing panics while it holds the lock.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that is counted until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    admission: Admission,
+    peer: IpAddr,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let mut open = self.admission.open();
+        open.total -= 1;
+        if let Entry::Occupied(mut count) = open.by_peer.entry(self.peer) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+/// Whom an address belongs to: one who has an IPv6 address has 2^64 of them.
+fn peer(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::{Admission, Refused};
+
+    fn admission(most: usize, most_per_peer: usize) -> Admission {
+        Admission {
+            open: Default::default(),
+            most,
+            most_per_peer,
+        }
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn a_peer_has_its_share_and_gets_it_back() {
+        let admission = admission(10, 2);
+        let first = admission.admit(address("192.0.2.1")).expect("room");
+        // The same, as a socket for both families has it.
+        let _second = admission.admit(address("::ffff:192.0.2.1")).expect("room");
+        let refused = admission
+            .admit(address("192.0.2.1"))
+            .expect_err("its share");
+        assert_eq!(refused, Refused::ConnectionOfPeer);
+        let _other = admission.admit(address("192.0.2.2")).expect("room");
+        drop(first);
+        let _third = admission.admit(address("192.0.2.1")).expect("room");
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_peer() {
+        let admission = admission(10, 1);
+        let _first = admission.admit(address("2001:db8::1")).expect("room");
+        admission
+            .admit(address("2001:db8::2"))
+            .expect_err("the same /64");
+        let _other = admission.admit(address("2001:db8:0:1::1")).expect("room");
+    }
+
+    #[test]
+    fn nobody_is_admitted_over_the_total_and_nothing_is_left_behind() {
+        let admission = admission(2, 2);
+        let both = ["192.0.2.1", "192.0.2.2"].map(|peer| admission.admit(address(peer)));
+        let refused = admission.admit(address("192.0.2.3")).expect_err("full");
+        assert_eq!(refused, Refused::Connection);
+        drop(both);
+        let open = admission.open();
+        assert_eq!((open.total, open.by_peer.len()), (0, 0));
+    }
+}

@@ -1,0 +1,222 @@
+//! Who may call what: bearer tokens, and methods by client certificate. Both are off unless a file is
+//! given, and neither is asked about health.
+
+use std::{collections::HashMap, fs, path::Path};
+
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use rustls::pki_types::CertificateDer;
+use subtle::{Choice, ConstantTimeEq as _};
+use tonic::Status;
+
+use crate::{Config, Error, health};
+
+/// What callers have to show.
+#[derive(Default)]
+pub(crate) struct Auth {
+    tokens: Option<Vec<String>>,
+    allowed: Option<HashMap<String, Vec<String>>>,
+}
+
+impl Auth {
+    /// Reads the files of the configuration.
+    pub(crate) fn read(config: &Config) -> Result<Self, Error> {
+        let tokens = config.tokens_file.as_deref();
+        let allowed = config.allow_file.as_deref();
+        Ok(Self {
+            tokens: tokens
+                .map(|path| read("TOKENS_FILE", path, tokens_in))
+                .transpose()?,
+            allowed: allowed
+                .map(|path| read("ALLOW_FILE", path, rules_in))
+                .transpose()?,
+        })
+    }
+
+    /// Whether a call may go on. `names` are those of the client's certificate.
+    pub(crate) fn check(
+        &self,
+        path: &str,
+        headers: &mut HeaderMap,
+        names: &[String],
+    ) -> Result<(), Status> {
+        if health::is_check(path) {
+            return Ok(());
+        }
+        if let Some(tokens) = &self.tokens {
+            check_token(tokens, headers.get(AUTHORIZATION))?;
+        }
+        if let Some(shown) = headers.get_mut(AUTHORIZATION) {
+            shown.set_sensitive(true);
+        }
+        match &self.allowed {
+            Some(allowed) => check_names(allowed, path, names),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Compares with every token in full, so that the time taken says nothing of any.
+fn check_token(tokens: &[String], shown: Option<&HeaderValue>) -> Result<(), Status> {
+    let shown =
+        shown.ok_or_else(|| Status::unauthenticated("authorization: Bearer … is needed"))?;
+    let (scheme, shown) = (shown.as_bytes())
+        .split_at_checked(7)
+        .unwrap_or((b"", shown.as_bytes()));
+    let known = tokens.iter().fold(Choice::from(0), |known, token| {
+        known | token.as_bytes().ct_eq(shown)
+    });
+    if scheme.eq_ignore_ascii_case(b"bearer ") && known.into() {
+        Ok(())
+    } else {
+        Err(Status::unauthenticated("this token is not known"))
+    }
+}
+
+fn check_names(
+    allowed: &HashMap<String, Vec<String>>,
+    path: &str,
+    names: &[String],
+) -> Result<(), Status> {
+    let covers = |method: &String| match method.strip_suffix('*') {
+        Some(beginning) => path.starts_with(beginning),
+        None => path == method,
+    };
+    let mut methods = names.iter().filter_map(|name| allowed.get(name)).flatten();
+    if methods.any(covers) {
+        Ok(())
+    } else {
+        Err(Status::permission_denied(format!(
+            "{} may not call {path:.200}",
+            names
+                .first()
+                .map_or("a certificate without a name", |name| name)
+        )))
+    }
+}
+
+/// The names that a client's certificate, already verified, has in its subjectAltName: URIs, such as
+/// SPIFFE IDs, and DNS names.
+pub(crate) fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else {
+        return Vec::new();
+    };
+    let uris = certificate.valid_uri_names();
+    let hosts = certificate.valid_dns_names();
+    uris.chain(hosts).map(str::to_owned).collect()
+}
+
+fn read<T>(
+    variable: &str,
+    path: &Path,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<T, Error> {
+    let text = fs::read_to_string(path).map_err(|error| error.to_string());
+    let parsed = text.and_then(|text| parse(&text));
+    Ok(parsed.map_err(|error| format!("{variable}={}: {error}", path.display()))?)
+}
+
+/// The lines that say something, with their numbers.
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().map(str::trim).zip(1..);
+    lines
+        .filter(|(line, _)| !line.is_empty() && !line.starts_with('#'))
+        .map(|(line, number)| (number, line))
+}
+
+fn tokens_in(text: &str) -> Result<Vec<String>, String> {
+    let tokens: Vec<_> = lines(text).map(|(_, token)| token.to_owned()).collect();
+    if tokens.is_empty() {
+        return Err("no token in this file".to_owned());
+    }
+    Ok(tokens)
+}
+
+fn rules_in(text: &str) -> Result<HashMap<String, Vec<String>>, String> {
+    let mut allowed = HashMap::<_, Vec<_>>::new();
+    for (number, line) in lines(text) {
+        let mut words = line.split_whitespace().map(str::to_owned);
+        let name = words.next().unwrap_or_default();
+        let methods: Vec<_> = words.collect();
+        if methods.is_empty() {
+            return Err(format!("line {number}: {name} is allowed nothing"));
+        }
+        if let Some(wrong) = methods.iter().find(|method| !is_pattern(method)) {
+            return Err(format!(
+                "line {number}: {wrong} is not *, /package.Service/* or /package.Service/Method"
+            ));
+        }
+        allowed.entry(name).or_default().extend(methods);
+    }
+    Ok(allowed)
+}
+
+fn is_pattern(method: &str) -> bool {
+    let parts: Vec<_> = method.split('/').collect();
+    match parts[..] {
+        ["*"] => true,
+        ["", service, "*"] => !service.is_empty(),
+        ["", service, method] => !service.is_empty() && !method.is_empty() && !method.contains('*'),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{check_names, check_token, rules_in};
+
+    #[test]
+    fn a_token_is_known_whole_or_not_at_all() {
+        let tokens = ["alpha", "beta-2"].map(str::to_owned);
+        for (shown, known) in [
+            ("Bearer alpha", true),
+            ("bearer beta-2", true),
+            ("Bearer alph", false),
+            ("Bearer alphaa", false),
+            ("Bearer ", false),
+            ("Basic! alpha", false),
+            ("alpha", false),
+            ("", false),
+        ] {
+            let shown = shown.parse().expect("a header");
+            assert_eq!(
+                check_token(&tokens, Some(&shown)).is_ok(),
+                known,
+                "{shown:?}"
+            );
+        }
+        check_token(&tokens, None).expect_err("nothing shown");
+    }
+
+    #[test]
+    fn a_name_may_call_what_its_lines_say() {
+        let rules = "# names\nspiffe://x/a  /p.S/Get /q.T/*\n\nb *\nspiffe://x/a /p.S/List\n";
+        let allowed = rules_in(rules).expect("rules");
+        for (name, path, may) in [
+            ("spiffe://x/a", "/p.S/Get", true),
+            ("spiffe://x/a", "/p.S/List", true),
+            ("spiffe://x/a", "/p.S/Gets", false),
+            ("spiffe://x/a", "/q.T/Any", true),
+            ("spiffe://x/a", "/q.Tt/Any", false),
+            ("b", "/p.S/Get", true),
+            ("c", "/p.S/Get", false),
+        ] {
+            let found = check_names(&allowed, path, &["other".to_owned(), name.to_owned()]);
+            assert_eq!(found.is_ok(), may, "{name} {path}");
+        }
+        check_names(&allowed, "/p.S/Get", &[]).expect_err("no name");
+    }
+
+    #[test]
+    fn a_rule_that_says_nothing_useful_is_refused_with_its_line() {
+        for (rules, problem) in [
+            ("a *\nb", "line 2: b is allowed nothing"),
+            ("a p.S/Get", "line 1: p.S/Get is not *"),
+            ("a /p.S/G*", "line 1: /p.S/G* is not *"),
+            ("a /p.S", "line 1: /p.S is not *"),
+            ("a //*", "line 1: //* is not *"),
+        ] {
+            let error = rules_in(rules).expect_err(rules);
+            assert!(error.starts_with(problem), "{error}");
+        }
+    }
+}

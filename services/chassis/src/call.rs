@@ -1,0 +1,126 @@
+//! The life of a request.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, Request, Response, request::Parts};
+use hyper::body::Incoming;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+use tonic::Status;
+
+use crate::{
+    access_log::{Call, Followed},
+    auth::Auth,
+    connection::{OpenCall, Peer},
+    deadline,
+    guard::{Ends, Guarded, guarded},
+    health,
+    identity::Identity,
+    lifecycle::Lifecycle,
+    limits::Limits,
+    metrics::{Counted, Metrics, Refused},
+    protocol::{self, Refusal},
+    services::{Method, Services},
+    status,
+};
+
+/// What every call to a listener needs.
+pub(crate) struct Shared {
+    pub(crate) services: Services,
+    pub(crate) identity: Identity,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) limits: Limits,
+    pub(crate) auth: Auth,
+    pub(crate) metrics: Arc<Metrics>,
+    /// A permit for each call that may be open.
+    pub(crate) calls: Arc<Semaphore>,
+}
+
+/// What a call holds until its stream has ended.
+pub(crate) struct Held {
+    _open: OpenCall,
+    _counted: Counted,
+    /// None for health checks, which must not fail because there is much to do, and for a call that
+    /// is refused.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+/// The life of a request: count, log, check, guard, dispatch, and say who answered.
+pub(crate) async fn answer(
+    shared: &Shared,
+    peer: &Arc<Peer>,
+    request: Request<Incoming>,
+) -> Response<Followed<Guarded>> {
+    let (mut parts, body) = request.into_parts();
+    let method = shared.services.method(parts.uri.path());
+    let held = Held {
+        _open: peer.open_call(),
+        _counted: shared.metrics.call_begins(),
+        permit: shared.permit(parts.uri.path()),
+    };
+    let may_begin = shared.may_begin(&mut parts, method, peer, &held);
+    let call = Call::begin(&parts, peer.addr, method, shared.metrics.clone(), held);
+    let ends = Ends {
+        closing: peer.closing.clone(),
+        deadline: may_begin.as_ref().ok().copied().flatten(),
+        idle: *shared.limits.stream_idle_timeout,
+        traffic: call.traffic(),
+    };
+    let traffic = call.traffic();
+    protocol::reply_in_kind(&mut parts.headers);
+    let request = Request::from_parts(parts, body);
+    let dispatched = async {
+        if let Err(refusal) = may_begin {
+            refusal.into_response()
+        } else if health::is_load_balancer_check(request.uri().path(), request.headers()) {
+            health::load_balancer_answer(request, &shared.lifecycle).await
+        } else {
+            shared.services.call(request, method, traffic).await
+        }
+    };
+    let mut response = guarded(dispatched, ends, &shared.metrics).await;
+    protocol::offer_encodings(response.headers_mut());
+    shared.identity.stamp(response.headers_mut());
+    call.follow(response)
+}
+
+impl Shared {
+    fn permit(&self, path: &str) -> Option<OwnedSemaphorePermit> {
+        if health::is_check(path) {
+            return None;
+        }
+        self.calls.clone().try_acquire_owned().ok()
+    }
+
+    /// Until when the call may take, if it may begin at all.
+    fn may_begin(
+        &self,
+        parts: &mut Parts,
+        method: Option<&Method>,
+        peer: &Peer,
+        held: &Held,
+    ) -> Result<Option<Instant>, Refusal> {
+        protocol::check(&parts.method, &parts.headers)?;
+        let path = parts.uri.path();
+        if held.permit.is_none() && !health::is_check(path) {
+            self.metrics.refuse(Refused::Call);
+            return Err(status::overloaded().into());
+        }
+        (self.auth).check(path, &mut parts.headers, &peer.names)?;
+        Ok(self.deadline(&parts.headers, method)?)
+    }
+
+    fn deadline(
+        &self,
+        headers: &HeaderMap,
+        method: Option<&Method>,
+    ) -> Result<Option<Instant>, Status> {
+        let given = deadline::of(headers)?;
+        let unary = method.filter(|method| method.is_unary());
+        let ours = unary.map(|_| *self.limits.unary_timeout);
+        let shorter: Option<Duration> = given.into_iter().chain(ours).min();
+        Ok(shorter.and_then(|time| Instant::now().checked_add(time)))
+    }
+}

@@ -1,0 +1,51 @@
+//! How much, how many and how long: what one peer, or all of them, can take from the process.
+
+use humantime::Duration;
+
+/// The limits that every service has. The doc comment of each is its line in `--help`.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)] // A group is named after its type, and services have limits of their own.
+pub struct Limits {
+    /// Most connections at once; one more is closed as soon as it is accepted
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
+
+    /// Most connections at once from one IPv4 address or one IPv6 /64
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections_per_peer: u32,
+
+    /// Most calls at once, each counted until its stream has ended; health checks are not counted
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_calls: u32,
+
+    /// Longest a peer may take for its first byte and TLS handshake, and again for the HTTP/2 preface
+    #[arg(long, default_value = "5s")]
+    pub handshake_timeout: Duration,
+
+    /// Longest that a frame may stay half sent, or what we send not be taken
+    #[arg(long, default_value = "10s")]
+    pub stall_timeout: Duration,
+
+    /// Longest a unary call may take, whatever deadline its client sets
+    #[arg(long, default_value = "10s")]
+    pub unary_timeout: Duration,
+
+    /// Longest that a call may wait for a message of its client while none is sent either
+    // Envoy's default for the same. A Watch, whose client has said all it will, is not idle.
+    #[arg(long, default_value = "5m")]
+    pub stream_idle_timeout: Duration,
+
+    /// Age at which a connection is asked to go, give or take 10 %, so that clients spread anew
+    // gRFC A9. Minutes, because behind a ClusterIP or an NLB a new replica gets no calls until then.
+    #[arg(long, default_value = "10m")]
+    pub max_connection_age: Duration,
+
+    /// How long its calls may go on after that
+    #[arg(long, default_value = "5m")]
+    pub max_connection_age_grace: Duration,
+
+    /// How long a connection may be without a call
+    // gRFC A9. Above the 60 s of an ALB, which should be the one to close what it pools.
+    #[arg(long, default_value = "5m")]
+    pub max_connection_idle: Duration,
+}

@@ -1,0 +1,163 @@
+//! What is counted, and shown at `/metrics`.
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
+    metrics::{
+        counter::Counter, family::Family, gauge::Gauge, histogram::Histogram,
+        histogram::exponential_buckets,
+    },
+    registry::Registry,
+};
+
+use crate::telemetry;
+
+/// The counts of one process.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    calls: Family<Outcome, Counter>,
+    seconds: Family<Method, Histogram, fn() -> Histogram>,
+    refused: Family<Refusal, Counter>,
+    calls_in_flight: Gauge,
+    connections: Gauge,
+    pub(crate) panics: Counter,
+    pub(crate) certificate_problem: Gauge,
+    log_lines_dropped: Gauge,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Outcome {
+    method: Arc<str>,
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Method {
+    method: Arc<str>,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Refusal {
+    what: Refused,
+}
+
+/// What a limit has kept out.
+#[derive(Debug, Clone, Copy, Hash, PartialEq, Eq, EncodeLabelValue)]
+pub(crate) enum Refused {
+    /// A connection, because there are too many.
+    Connection,
+    /// A connection, because its peer has too many.
+    ConnectionOfPeer,
+    /// A call, because there are too many.
+    Call,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::default(),
+            calls: Family::default(),
+            seconds: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(0.000_25, 4.0, 10))
+            }),
+            refused: Family::default(),
+            calls_in_flight: Gauge::default(),
+            connections: Gauge::default(),
+            panics: Counter::default(),
+            certificate_problem: Gauge::default(),
+            log_lines_dropped: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("grpc_calls", "Calls that have ended", self.calls.clone());
+        registry.register(
+            "grpc_call_seconds",
+            "How long calls took, to the end of their streams",
+            self.seconds.clone(),
+        );
+        registry.register(
+            "grpc_refused",
+            "What a limit has kept out",
+            self.refused.clone(),
+        );
+        registry.register(
+            "grpc_calls_in_flight",
+            "Calls in progress",
+            self.calls_in_flight.clone(),
+        );
+        registry.register(
+            "grpc_connections",
+            "Open connections",
+            self.connections.clone(),
+        );
+        registry.register("grpc_panics", "Handlers that panicked", self.panics.clone());
+        registry.register(
+            "tls_certificate_problem",
+            "Whether the certificate files have changed to something that cannot be used",
+            self.certificate_problem.clone(),
+        );
+        registry.register(
+            "log_lines_dropped",
+            "Log lines lost because nobody read the earlier ones",
+            self.log_lines_dropped.clone(),
+        );
+    }
+
+    /// Counts a call; `method` is None where there is no such method, since callers can make up any
+    /// number of names.
+    pub(crate) fn call_ended(&self, method: Option<&Arc<str>>, code: &'static str, took: Duration) {
+        let method = method.cloned().unwrap_or_else(|| "other".into());
+        self.seconds
+            .get_or_create(&Method {
+                method: method.clone(),
+            })
+            .observe(took.as_secs_f64());
+        self.calls.get_or_create(&Outcome { method, code }).inc();
+    }
+
+    /// Counts a call in progress until the result is dropped.
+    pub(crate) fn call_begins(&self) -> Counted {
+        Counted::in_gauge(&self.calls_in_flight)
+    }
+
+    /// Counts an open connection until the result is dropped.
+    pub(crate) fn connection_opens(&self) -> Counted {
+        Counted::in_gauge(&self.connections)
+    }
+
+    pub(crate) fn refuse(&self, what: Refused) {
+        self.refused.get_or_create(&Refusal { what }).inc();
+    }
+
+    /// Everything, in the text format of OpenMetrics, which Prometheus reads.
+    pub(crate) fn text(&self) -> String {
+        (self.log_lines_dropped).set(telemetry::dropped_lines() as i64);
+        let mut text = String::new();
+        // Cannot fail: a String takes all that is written.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// One that is counted until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Counted(Gauge);
+
+impl Counted {
+    fn in_gauge(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,110 @@
+//! What the head of a request must be for it to be a gRPC call, and how messages are packed.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use tonic::{Status, body::Body};
+
+const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+
+/// Why a request is not taken: a status, and what is said to those who know only HTTP.
+pub(crate) struct Refusal {
+    status: Status,
+    http: StatusCode,
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        let http = StatusCode::OK;
+        Self { status, http }
+    }
+}
+
+impl Refusal {
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let mut response = self.status.into_http();
+        *response.status_mut() = self.http;
+        if self.http == StatusCode::METHOD_NOT_ALLOWED {
+            (response.headers_mut()).insert(header::ALLOW, HeaderValue::from_static("POST"));
+        }
+        response
+    }
+}
+
+/// Checks that a request is one of gRPC.
+/// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
+pub(crate) fn check(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+    if method != Method::POST {
+        return Err(Refusal {
+            status: Status::internal(format!("method {method:.20}: gRPC has only POST")),
+            http: StatusCode::METHOD_NOT_ALLOWED,
+        });
+    }
+    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if !content_type.is_some_and(is_grpc) {
+        let found = String::from_utf8_lossy(content_type.unwrap_or_default());
+        return Err(Refusal {
+            status: Status::invalid_argument(format!(
+                "content-type {found:.100?}: gRPC has application/grpc"
+            )),
+            http: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        });
+    }
+    Ok(())
+}
+
+/// Whether messages are protobuf, as everything here is; gRPC-Web, for one, begins with the same
+/// letters.
+fn is_grpc(content_type: &[u8]) -> bool {
+    let essence = content_type.split(|byte| *byte == b';').next();
+    let essence = essence
+        .unwrap_or_default()
+        .trim_ascii()
+        .to_ascii_lowercase();
+    matches!(&*essence, b"application/grpc" | b"application/grpc+proto")
+}
+
+/// Has replies packed if the request is, and in the same way. Nearly every client accepts gzip, but
+/// "Hello" grows by packing; grpc-go does likewise.
+pub(crate) fn reply_in_kind(headers: &mut HeaderMap) {
+    match headers.get(ENCODING).cloned() {
+        Some(encoding) => headers.insert(ACCEPT_ENCODING, encoding),
+        None => headers.remove(ACCEPT_ENCODING),
+    };
+}
+
+/// Says how requests may be packed.
+pub(crate) fn offer_encodings(headers: &mut HeaderMap) {
+    headers.insert(
+        ACCEPT_ENCODING,
+        HeaderValue::from_static("identity,gzip,zstd"),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_grpc;
+
+    #[test]
+    fn only_protobuf_over_grpc_is_taken() {
+        for content_type in [
+            "application/grpc",
+            "application/grpc+proto",
+            "application/grpc;charset=utf-8",
+            "Application/GRPC ; x",
+        ] {
+            assert!(is_grpc(content_type.as_bytes()), "{content_type}");
+        }
+        for content_type in [
+            "",
+            ";",
+            "application/json",
+            "application/grpc-web",
+            "application/grpc-web+proto",
+            "application/grpc+json",
+            "application/grpcproto",
+            "text/application/grpc",
+        ] {
+            assert!(!is_grpc(content_type.as_bytes()), "{content_type}");
+        }
+    }
+}

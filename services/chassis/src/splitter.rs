@@ -1,0 +1,127 @@
+//! Where the units of a byte stream begin and end: HTTP/2 frames, and the gRPC messages inside them.
+
+/// Follows units of `HEADER` bytes and a payload, whose length the header says, cut at any place. It
+/// keeps no payload.
+#[derive(Debug)]
+pub(crate) struct Splitter<const HEADER: usize> {
+    header: [u8; HEADER],
+    filled: usize,
+    payload_left: usize,
+    complete: u64,
+}
+
+impl<const HEADER: usize> Splitter<HEADER> {
+    pub(crate) fn new() -> Self {
+        Self {
+            header: [0; HEADER],
+            filled: 0,
+            payload_left: 0,
+            complete: 0,
+        }
+    }
+
+    /// For a stream whose first unit is `length` bytes without a header.
+    pub(crate) fn after(length: usize) -> Self {
+        Self {
+            filled: HEADER,
+            payload_left: length,
+            ..Self::new()
+        }
+    }
+
+    /// Takes the next bytes. `length` says of each header how long its payload is; if it refuses one,
+    /// the error comes with how many of these bytes stand before that unit.
+    pub(crate) fn feed<E>(
+        &mut self,
+        bytes: &[u8],
+        mut length: impl FnMut(&[u8; HEADER]) -> Result<usize, E>,
+    ) -> Result<(), (usize, E)> {
+        let mut begin = 0;
+        let mut at = 0;
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            if self.filled < HEADER {
+                if self.filled == 0 {
+                    begin = at;
+                }
+                let taken = rest.len().min(HEADER - self.filled);
+                self.header[self.filled..][..taken].copy_from_slice(&rest[..taken]);
+                self.filled += taken;
+                at += taken;
+                if self.filled < HEADER {
+                    break;
+                }
+                self.payload_left = length(&self.header).map_err(|refused| (begin, refused))?;
+            } else {
+                let taken = rest.len().min(self.payload_left);
+                self.payload_left -= taken;
+                at += taken;
+            }
+            if self.payload_left == 0 {
+                self.filled = 0;
+                self.complete += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many units have ended.
+    pub(crate) fn complete(&self) -> u64 {
+        self.complete
+    }
+
+    /// Whether no unit is half done.
+    pub(crate) fn between(&self) -> bool {
+        self.filled == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use proptest::prelude::*;
+
+    use super::Splitter;
+
+    /// Units with a header of one byte, their length.
+    fn stream(payloads: &[Vec<u8>]) -> Vec<u8> {
+        let unit = |payload: &Vec<u8>| [&[payload.len() as u8], payload.as_slice()].concat();
+        payloads.iter().flat_map(unit).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn units_are_counted_wherever_the_stream_is_cut(
+            payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..8),
+            cuts in prop::collection::vec(1_usize..9, 1..9),
+            half in 0_usize..5,
+        ) {
+            let mut bytes = stream(&payloads);
+            bytes.extend([5, 0, 0, 0, 0].iter().take(half));
+            let mut splitter = Splitter::<1>::new();
+            let mut rest = bytes.as_slice();
+            for cut in cuts.iter().cycle() {
+                let (part, left) = rest.split_at((*cut).min(rest.len()));
+                splitter.feed(part, |[length]| Ok::<_, Infallible>((*length).into())).expect("no limit");
+                rest = left;
+                if rest.is_empty() { break; }
+            }
+            prop_assert_eq!(splitter.complete(), payloads.len() as u64);
+            prop_assert_eq!(splitter.between(), half == 0);
+        }
+
+        #[test]
+        fn what_stands_before_a_refused_unit_is_told(
+            payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..8),
+        ) {
+            let before = stream(&payloads);
+            let bytes = [before.as_slice(), &[99, 1, 2]].concat();
+            let refusal = Splitter::<1>::new().feed(&bytes, |[length]| match length {
+                99 => Err("too long"),
+                length => Ok((*length).into()),
+            });
+            prop_assert_eq!(refusal, Err((before.len(), "too long")));
+        }
+    }
+}
