@@ -2,28 +2,25 @@
 
 use std::{
     io,
-    pin::Pin,
     process::Stdio,
     sync::{Arc, Mutex},
 };
 
-use chassis::{App, Services};
-use harness::{Process, command, start, within};
+use harness::{Process, command, get, start, within};
 use proto::{
-    helloworld::{
-        HelloReply, HelloRequest,
-        greeter_client::GreeterClient,
-        greeter_server::{Greeter, GreeterServer},
-    },
+    helloworld::{HelloRequest, greeter_client::GreeterClient},
     routeguide::{Point, Rectangle, route_guide_client::RouteGuideClient},
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio_stream::{Stream, StreamExt as _};
-use tonic::{Code, Request, Response, Status, Streaming, transport::Endpoint};
+use tokio_stream::StreamExt as _;
+use tonic::{Code, Request, transport::Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::route_guide::recording;
+use crate::{
+    route_guide::recording,
+    scripted::{self, hello},
+};
 
 #[tokio::test]
 async fn a_call_is_logged_with_all_that_is_known_of_it() {
@@ -217,81 +214,55 @@ async fn health_checks_are_logged_only_at_debug() {
     }
 }
 
-/// A Greeter whose every method panics: before the answer, in it, or both.
-struct Panicky;
-
-const PANICKY: App<greeter::Settings> = App {
-    name: "panicky",
-    about: "Panics",
-    listen: "127.0.0.1:0",
-    services: |_| {
-        let services = Services::described_by(proto::FILE_DESCRIPTOR_SET);
-        Ok(chassis::serve!(services, GreeterServer::new(Panicky), 1024))
-    },
-};
-
-type Replies = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
-
-#[tonic::async_trait]
-impl Greeter for Panicky {
-    type SayHelloStreamReplyStream = Replies;
-    type SayHelloBidiStreamStream = Replies;
-
-    async fn say_hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
-        panic!("before the answer")
-    }
-
-    async fn say_hello_stream_reply(
-        &self,
-        _: Request<HelloRequest>,
-    ) -> Result<Response<Replies>, Status> {
-        Ok(Response::new(Box::pin(async_stream::stream! {
-            yield Ok(HelloReply { message: "Hello".into() });
-            panic!("in the answer");
-        })))
-    }
-
-    async fn say_hello_bidi_stream(
-        &self,
-        _: Request<Streaming<HelloRequest>>,
-    ) -> Result<Response<Replies>, Status> {
-        panic!("before the stream")
-    }
-}
-
 #[tokio::test]
 async fn a_handler_that_panics_costs_its_call_and_is_logged_as_internal() {
     let log = Log::default();
     let lines = tracing_subscriber::fmt().json().flatten_event(true);
     let _logging = tracing::subscriber::set_default(lines.with_writer(log.clone()).finish());
 
-    let server = start(PANICKY, &[]).await;
+    let server = start(scripted::APP, &[]).await;
     let mut client = GreeterClient::new(server.channel());
     let status = client
-        .say_hello(HelloRequest::default())
+        .say_hello(hello("panic at once"))
         .await
         .expect_err("a panic");
     assert_eq!(status.code(), Code::Internal);
 
     // A stream that is cut short must not look complete.
-    let replies = client.say_hello_stream_reply(HelloRequest::default()).await;
-    let replies: Vec<_> = replies.expect("a stream").into_inner().collect().await;
-    let end = replies.last().expect("an end").as_ref();
-    assert_eq!(end.expect_err("a panic").code(), Code::Internal);
+    for name in ["panic in between", "produce and panic"] {
+        let replies = client.say_hello_stream_reply(hello(name)).await;
+        let replies: Vec<_> = replies.expect("a stream").into_inner().collect().await;
+        let end = replies.last().expect("an end").as_ref();
+        assert_eq!(end.expect_err("a panic").code(), Code::Internal);
+    }
 
     let status = client
-        .say_hello_bidi_stream(tokio_stream::iter([]))
+        .say_hello_bidi_stream(tokio_stream::iter([hello("panic in both")]))
         .await
         .expect_err("a panic");
     assert_eq!(status.code(), Code::Internal);
 
+    let (_, metrics) = get(server.admin, "/metrics").await;
+    assert!(metrics.contains("grpc_panics_total 4"), "{metrics}");
     within(server.stopped()).await;
     let codes: Vec<_> = log
         .calls()
         .iter()
         .map(|line| line["code"].clone())
         .collect();
-    assert_eq!(codes, ["INTERNAL"; 3]);
+    assert_eq!(codes, ["INTERNAL"; 4]);
+}
+
+#[tokio::test]
+async fn calls_go_on_when_nobody_reads_the_log() {
+    // Its lines fill the pipe, since nothing is read after the first.
+    let server = Process::start("greeter", &[]).await;
+    let mut client = GreeterClient::new(server.channel());
+    for _ in 0..1000 {
+        within(client.say_hello(hello("Ada")))
+            .await
+            .expect("a reply");
+    }
 }
 
 /// Log lines, kept.

@@ -1,34 +1,7 @@
 //! The admin pages.
 
-use std::net::SocketAddr;
-
-use harness::{raw, start, within};
+use harness::{get, raw, start, within};
 use http::Request;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
-
-/// The status and body of a page, over HTTP/1.1 as platforms ask.
-async fn get(addr: SocketAddr, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(addr)
-        .await
-        .expect("a server that listens");
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("sent");
-    let mut answer = String::new();
-    within(stream.read_to_string(&mut answer))
-        .await
-        .expect("an answer");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-    let status = head
-        .split(' ')
-        .nth(1)
-        .expect("a status")
-        .parse()
-        .expect("a number");
-    (status, body.trim_end().to_owned())
-}
 
 #[tokio::test]
 async fn the_pages_say_alive_ready_and_which_version() {

@@ -1,116 +1,93 @@
-//! What a client calls off is never taken for finished.
+//! What a client calls off is never taken for finished, and nobody goes on working for it.
 
-use std::{
-    pin::Pin,
-    sync::{Mutex, OnceLock},
-};
+use harness::{Conversation, start, within};
+use proto::helloworld::greeter_client::GreeterClient;
+use tokio_stream::StreamExt as _;
 
-use chassis::{App, Services};
-use harness::{start, within};
-use proto::helloworld::{
-    HelloReply, HelloRequest,
-    greeter_server::{Greeter, GreeterServer},
-};
-use tokio::{net::TcpStream, sync::mpsc};
-use tokio_stream::Stream;
-use tonic::{Request, Response, Status, Streaming};
+use crate::scripted::{self, Ended, ended, hello};
 
-/// How a handler saw its stream of requests end.
-#[derive(Debug, PartialEq)]
-enum Seen {
-    End,
-    Error,
-}
-
-static SEEN: OnceLock<Mutex<mpsc::UnboundedSender<Seen>>> = OnceLock::new();
-
-/// A Greeter that reads a stream of requests to its end, as one that commits something there would.
-struct Reader;
-
-const READER: App<greeter::Settings> = App {
-    name: "reader",
-    about: "Reads to the end",
-    listen: "127.0.0.1:0",
-    services: |_| {
-        let services = Services::described_by(proto::FILE_DESCRIPTOR_SET);
-        Ok(chassis::serve!(services, GreeterServer::new(Reader), 1024))
-    },
-};
-
-type Replies = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
-
-#[tonic::async_trait]
-impl Greeter for Reader {
-    type SayHelloStreamReplyStream = Replies;
-    type SayHelloBidiStreamStream = Replies;
-
-    async fn say_hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
-        Ok(Response::new(HelloReply::default()))
-    }
-
-    async fn say_hello_stream_reply(
-        &self,
-        _: Request<HelloRequest>,
-    ) -> Result<Response<Replies>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn say_hello_bidi_stream(
-        &self,
-        request: Request<Streaming<HelloRequest>>,
-    ) -> Result<Response<Replies>, Status> {
-        let mut requests = request.into_inner();
-        let seen = loop {
-            match requests.message().await {
-                Ok(Some(_)) => {}
-                Ok(None) => break Seen::End,
-                Err(_) => break Seen::Error,
-            }
-        };
-        let sender = SEEN.get().expect("set").lock().expect("sound").clone();
-        sender.send(seen).expect("a test that listens");
-        Ok(Response::new(Box::pin(tokio_stream::empty())))
+#[tokio::test]
+async fn a_stream_that_is_reset_is_an_error_whatever_the_reason() {
+    let server = start(scripted::APP, &[]).await;
+    let client = Conversation::with(server.addr).await;
+    for (name, reset, expected) in [
+        ("collect to the end", None, Ended::Whole),
+        (
+            "collect cancelled",
+            Some(h2::Reason::CANCEL),
+            Ended::BrokenOff,
+        ),
+        // HTTP/2 alone takes this for an end in order.
+        (
+            "collect no error",
+            Some(h2::Reason::NO_ERROR),
+            Ended::BrokenOff,
+        ),
+    ] {
+        let mut call = client
+            .call("/helloworld.Greeter/SayHelloBidiStream", &[])
+            .await;
+        call.say(&hello(name));
+        // A later stream has been answered, so the handler of this one reads.
+        let mut other = client.call("/helloworld.Greeter/SayHello", &[]).await;
+        other.say_last(&hello("other"));
+        other.end().await;
+        match reset {
+            Some(reason) => call.reset(reason),
+            None => call.say_last(&hello("more")),
+        }
+        assert_eq!(ended(name).await, expected, "{reset:?}");
     }
 }
 
 #[tokio::test]
-async fn a_stream_that_is_reset_is_an_error_whatever_the_reason() {
-    let (sender, mut seen) = mpsc::unbounded_channel();
-    SEEN.set(Mutex::new(sender)).expect("the only test");
-    let server = start(READER, &[]).await;
-    let stream = TcpStream::connect(server.addr).await.expect("a connection");
-    let (mut client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
-    tokio::spawn(connection);
-    for (reset, expected) in [
-        (None, Seen::End),
-        (Some(h2::Reason::CANCEL), Seen::Error),
-        // HTTP/2 alone takes this for an end in order.
-        (Some(h2::Reason::NO_ERROR), Seen::Error),
+async fn a_lost_connection_is_an_error() {
+    let server = start(scripted::APP, &[]).await;
+    let client = Conversation::with(server.addr).await;
+    let mut call = client
+        .call("/helloworld.Greeter/SayHelloBidiStream", &[])
+        .await;
+    call.say(&hello("collect lost"));
+    let mut other = client.call("/helloworld.Greeter/SayHello", &[]).await;
+    other.say_last(&hello("other"));
+    other.end().await;
+    client.hang_up();
+    assert_eq!(ended("collect lost").await, Ended::BrokenOff);
+    // Not before, or the call would have been called off.
+    drop(call);
+}
+
+#[tokio::test]
+async fn a_handler_is_dropped_with_its_call() {
+    let server = start(scripted::APP, &[]).await;
+    let client = Conversation::with(server.addr).await;
+    for (method, name) in [
+        ("SayHello", "hang unary"),
+        ("SayHelloStreamReply", "hang in replies"),
+        ("SayHelloStreamReply", "endless replies"),
+        ("SayHelloBidiStream", "hang both"),
     ] {
-        let message = || b"\0\0\0\0\0".as_slice().into();
-        let call = |method| {
-            http::Request::post(format!(
-                "http://{}/helloworld.Greeter/{method}",
-                server.addr
-            ))
-            .header("content-type", "application/grpc")
-            .body(())
-            .expect("a request")
-        };
-        client = client.ready().await.expect("ready");
-        let (_answer, mut requests) = client
-            .send_request(call("SayHelloBidiStream"), false)
-            .expect("sent");
-        requests.send_data(message(), false).expect("sent");
-        // A later stream has been answered, so the handler of this one reads.
-        client = client.ready().await.expect("ready");
-        let (answer, mut request) = client.send_request(call("SayHello"), false).expect("sent");
-        request.send_data(message(), true).expect("sent");
-        within(answer).await.expect("an answer");
-        match reset {
-            Some(reason) => requests.send_reset(reason),
-            None => requests.send_data(message(), true).expect("sent"),
-        }
-        assert_eq!(within(seen.recv()).await, Some(expected), "{reset:?}");
+        let mut call = client
+            .call(&format!("/helloworld.Greeter/{method}"), &[])
+            .await;
+        call.say_last(&hello(name));
+        let mut other = client.call("/helloworld.Greeter/SayHello", &[]).await;
+        other.say_last(&hello("other"));
+        other.end().await;
+        call.reset(h2::Reason::CANCEL);
+        assert_eq!(ended(name).await, Ended::Dropped, "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_producer_is_aborted_with_its_call() {
+    let server = start(scripted::APP, &[]).await;
+    let name = "produce for nobody and hang";
+    let replies = GreeterClient::new(server.channel())
+        .say_hello_stream_reply(hello(name))
+        .await;
+    let mut replies = replies.expect("a stream").into_inner();
+    within(replies.next()).await.expect("one").expect("a reply");
+    drop(replies);
+    assert_eq!(ended(name).await, Ended::Dropped);
 }

@@ -4,6 +4,7 @@ use std::{ffi::OsString, process::Stdio};
 
 use chassis::{Config, Invocation, LogFormat};
 use harness::{command, output, within};
+use proptest::prelude::*;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 /// Reads RouteGuide's command line with this environment.
@@ -63,6 +64,69 @@ fn an_empty_variable_counts_as_unset() {
             .as_secs(),
         5
     );
+}
+
+/// The variables of all settings.
+fn variables() -> Vec<String> {
+    let Ok(Invocation::PrintConfig(lines)) = parse(&["--print-config"], &[]) else {
+        panic!("not printed")
+    };
+    let names = lines.lines().filter_map(|line| line.split_once('='));
+    names.map(|(name, _)| name.to_owned()).collect()
+}
+
+/// What people write, and what they do not.
+fn value() -> impl Strategy<Value = String> {
+    const SEEDS: [&str; 14] = [
+        "5s",
+        "1h 30m",
+        "366days",
+        "18446744073709551615s",
+        "0",
+        "-1",
+        "65536",
+        "true",
+        "[::1]:0",
+        "127.0.0.1:99999",
+        "info,h2=debug",
+        "/dev/null",
+        "http://[::1",
+        "--listen",
+    ];
+    let seed = prop::sample::select(SEEDS.to_vec());
+    prop_oneof![
+        seed.clone().prop_map(str::to_owned),
+        any::<String>(),
+        (seed, any::<char>(), any::<prop::sample::Index>()).prop_map(|(seed, other, at)| {
+            let at = at.index(seed.len() + 1);
+            [&seed[..at], other.encode_utf8(&mut [0; 4]), &seed[at..]].concat()
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_value_is_taken_or_refused_by_the_name_of_its_variable(
+        variable in prop::sample::select(variables()),
+        value in value(),
+    ) {
+        match parse(&[], &[(&variable, &value)]) {
+            Ok(Invocation::Serve(config, _)) => {
+                let now = std::time::Instant::now();
+                let limits = &config.limits;
+                for period in [
+                    config.lame_duck, config.drain_timeout, limits.handshake_timeout,
+                    limits.stall_timeout, limits.unary_timeout, limits.stream_idle_timeout,
+                    limits.max_connection_age_grace, limits.max_connection_idle,
+                ] {
+                    let _ = now + *period;
+                }
+                let _ = now + limits.max_connection_age.mul_f64(1.1);
+            }
+            Ok(other) => prop_assert!(false, "{other:?}"),
+            Err(error) => prop_assert!(error.to_string().contains(&variable), "{error}"),
+        }
+    }
 }
 
 #[test]

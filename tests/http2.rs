@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use harness::{PREFACE, start, start_in, within};
+use harness::{PREFACE, start, within};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-
-use crate::pki::Pki;
 
 #[tokio::test]
 async fn the_limits_of_a_connection_are_announced() {
@@ -46,20 +44,4 @@ async fn the_limits_of_a_connection_are_announced() {
         "bytes of a request that nobody has read"
     );
     assert_eq!(settings[&6], 16 * 1024, "bytes of headers");
-}
-
-#[tokio::test]
-async fn a_peer_that_says_nothing_or_never_finishes_its_handshake_is_let_go() {
-    let pki = Pki::new();
-    let plaintext = start(greeter::APP, &[]).await;
-    let tls = start_in(greeter::APP, &[], &pki.tls()).await;
-    let mut silent = TcpStream::connect(plaintext.addr)
-        .await
-        .expect("a connection");
-    let mut slow = TcpStream::connect(tls.addr).await.expect("a connection");
-    // The beginning of a TLS handshake: its record type and version.
-    slow.write_all(b"\x16\x03\x01").await.expect("sent");
-    for peer in [&mut silent, &mut slow] {
-        let _ = within(peer.read_to_end(&mut Vec::new())).await;
-    }
 }

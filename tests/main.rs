@@ -2,6 +2,8 @@
 
 mod access_log;
 mod admin;
+mod age;
+mod auth;
 mod cancel;
 mod clients;
 mod config;
@@ -11,9 +13,12 @@ mod healthcheck;
 mod http2;
 mod identity;
 mod layout;
+mod limits;
 mod pki;
 mod reflection;
 mod route_guide;
+mod scripted;
+mod semantics;
 mod shutdown;
 mod tls;
 mod wire;

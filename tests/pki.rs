@@ -4,6 +4,7 @@ use std::{fs, path::PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    SanType, date_time_ymd,
 };
 use tempfile::TempDir;
 
@@ -31,13 +32,43 @@ impl Pki {
 
     /// Has the authority sign `NAME.pem` with the key `NAME.key`.
     pub(crate) fn issue(&self, name: &str, purpose: ExtendedKeyUsagePurpose) {
+        self.sign(name, purpose, |_| {});
+    }
+
+    /// Likewise, for the bearer of this URI.
+    pub(crate) fn issue_to(&self, name: &str, purpose: ExtendedKeyUsagePurpose, uri: &str) {
+        let uri = SanType::URI(uri.try_into().expect("a URI"));
+        self.sign(name, purpose, |params| params.subject_alt_names.push(uri));
+    }
+
+    /// Likewise, good until the beginning of `year`.
+    pub(crate) fn issue_until(&self, name: &str, purpose: ExtendedKeyUsagePurpose, year: i32) {
+        self.sign(name, purpose, |params| {
+            params.not_after = date_time_ymd(year, 1, 1);
+        });
+    }
+
+    fn sign(
+        &self,
+        name: &str,
+        purpose: ExtendedKeyUsagePurpose,
+        change: impl FnOnce(&mut CertificateParams),
+    ) {
         let hosts = ["localhost", "127.0.0.1"].map(str::to_owned);
         let mut params = CertificateParams::new(hosts).expect("names");
         params.extended_key_usages = vec![purpose];
+        change(&mut params);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.authority).expect("signed");
         self.write(&format!("{name}.pem"), &certificate.pem());
         self.write(&format!("{name}.key"), &key.serialize_pem());
+    }
+
+    /// Has these files hold what `other` has in them.
+    pub(crate) fn take_over(&self, other: &Self, files: &[&str]) {
+        for file in files {
+            self.write(file, &other.pem(file));
+        }
     }
 
     /// The path of one of the files.
@@ -72,7 +103,8 @@ impl Pki {
         self.folder.path().join(name)
     }
 
-    fn write(&self, name: &str, pem: &str) {
-        fs::write(self.file(name), pem).expect("a file that can be written");
+    /// Writes a file beside the others.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        fs::write(self.file(name), text).expect("a file that can be written");
     }
 }

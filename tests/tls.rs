@@ -1,11 +1,15 @@
 //! TLS and mTLS on the gRPC listener.
 
-use harness::{Running, bind, start_in};
+use harness::{Running, bind, get, start_in, within};
 use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
 use rcgen::ExtendedKeyUsagePurpose::ClientAuth;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tonic::{
-    Status,
-    transport::{Certificate, ClientTlsConfig, Endpoint, Identity},
+    Code, Status,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
@@ -20,15 +24,27 @@ fn trusting(pki: &Pki) -> ClientTlsConfig {
     ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pki.pem("ca.pem")))
 }
 
-async fn hello(server: &Running, tls: ClientTlsConfig) -> Result<String, Status> {
+/// A connection of its own.
+fn channel(server: &Running, tls: ClientTlsConfig) -> Channel {
     let endpoint = Endpoint::from_shared(format!("https://{}", server.addr)).expect("a URL");
-    let channel = endpoint.tls_config(tls).expect("TLS").connect_lazy();
+    endpoint.tls_config(tls).expect("TLS").connect_lazy()
+}
+
+async fn hello_on(channel: &Channel) -> Result<String, Status> {
     let request = HelloRequest { name: "TLS".into() };
-    Ok(GreeterClient::new(channel)
-        .say_hello(request)
-        .await?
-        .into_inner()
-        .message)
+    let mut greeter = GreeterClient::new(channel.clone());
+    let reply = within(greeter.say_hello(request)).await?;
+    Ok(reply.into_inner().message)
+}
+
+async fn hello(server: &Running, tls: ClientTlsConfig) -> Result<String, Status> {
+    hello_on(&channel(server, tls)).await
+}
+
+/// Shows this certificate of an authority, and trusts it.
+fn as_client(pki: &Pki, name: &str) -> ClientTlsConfig {
+    let [certificate, key] = ["pem", "key"].map(|kind| pki.pem(&format!("{name}.{kind}")));
+    trusting(pki).identity(Identity::from_pem(certificate, key))
 }
 
 #[tokio::test]
@@ -59,17 +75,133 @@ async fn mtls_is_served_only_to_clients_that_the_authority_has_signed() {
     pki.issue("client", ClientAuth);
     let stranger = Pki::new();
     stranger.issue("client", ClientAuth);
-    let identity = |pki: &Pki| Identity::from_pem(pki.pem("client.pem"), pki.pem("client.key"));
+    pki.issue_until("expired", ClientAuth, 2000);
 
     let server = greeter(&pki.mtls()).await;
-    let known = trusting(&pki).identity(identity(&pki));
+    let known = as_client(&pki, "client");
     assert_eq!(hello(&server, known).await.expect("a reply"), "Hello TLS");
+    let strange = stranger.pem("client.pem");
+    let strange = Identity::from_pem(strange, stranger.pem("client.key"));
+    for (who, refused) in [
+        ("no certificate", trusting(&pki)),
+        ("a stranger", trusting(&pki).identity(strange)),
+        ("one that has expired", as_client(&pki, "expired")),
+    ] {
+        hello(&server, refused).await.expect_err(who);
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_never_finished_is_let_go() {
+    let pki = Pki::new();
+    let flags = ["--handshake-timeout", "100ms"];
+    let server = start_in(greeter::APP, &flags, &pki.tls()).await;
+    let mut slow = TcpStream::connect(server.addr).await.expect("queued");
+    // The beginning of a handshake: its record type and version.
+    slow.write_all(b"\x16\x03\x01").await.expect("sent");
+    let _ = within(slow.read_to_end(&mut Vec::new())).await;
+}
+
+/// What `/readyz` says, once it says what is waited for.
+async fn readiness(server: &Running, awaited: impl Fn(&str) -> bool) -> (u16, String) {
+    within(async {
+        loop {
+            let (status, text) = get(server.admin, "/readyz").await;
+            if awaited(&text) {
+                break (status, text);
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn new_certificates_are_used_without_a_restart_and_old_connections_live_on() {
+    let (pki, next) = (Pki::new(), Pki::new());
+    let server = greeter(&pki.tls()).await;
+    let old = channel(&server, trusting(&pki));
+    hello_on(&old).await.expect("a reply");
+
+    pki.take_over(&next, &["server.pem", "server.key"]);
+    within(async { while hello(&server, trusting(&next)).await.is_err() {} }).await;
     hello(&server, trusting(&pki))
         .await
-        .expect_err("no certificate");
-    hello(&server, trusting(&pki).identity(identity(&stranger)))
+        .expect_err("the old one is gone");
+    hello_on(&old).await.expect("the connection lives on");
+}
+
+#[tokio::test]
+async fn a_new_authority_for_clients_is_used_without_a_restart() {
+    let (pki, next) = (Pki::new(), Pki::new());
+    pki.issue("client", ClientAuth);
+    next.issue("client", ClientAuth);
+    let server = greeter(&pki.mtls()).await;
+    let identity = Identity::from_pem(next.pem("client.pem"), next.pem("client.key"));
+    let newcomer = trusting(&pki).identity(identity);
+    let stranger = hello(&server, newcomer.clone()).await;
+    stranger.expect_err("a stranger");
+    pki.take_over(&next, &["ca.pem"]);
+    within(async { while hello(&server, newcomer.clone()).await.is_err() {} }).await;
+}
+
+#[tokio::test]
+async fn new_certificates_that_are_no_good_are_told_and_the_old_ones_kept() {
+    let (pki, next) = (Pki::new(), Pki::new());
+    let trusting_old = trusting(&pki);
+    let server = greeter(&pki.tls()).await;
+
+    // Half of a new pair: its key is still to come.
+    pki.take_over(&next, &["server.pem"]);
+    let (status, text) = readiness(&server, |text| text != "serving").await;
+    assert_eq!(status, 200, "it serves");
+    assert!(
+        text.contains("keeping the old certificates: TLS_CERT="),
+        "{text}"
+    );
+    let (_, metrics) = get(server.admin, "/metrics").await;
+    assert!(metrics.contains("tls_certificate_problem 1"), "{metrics}");
+    hello(&server, trusting_old).await.expect("the old pair");
+
+    std::fs::remove_file(pki.path("server.key")).expect("a file");
+    readiness(&server, |text| text.contains("TLS_KEY=")).await;
+
+    pki.take_over(&next, &["server.key"]);
+    readiness(&server, |text| text == "serving").await;
+    hello(&server, trusting(&next)).await.expect("the new pair");
+}
+
+#[tokio::test]
+async fn a_client_may_call_what_its_certificate_is_allowed() {
+    let pki = Pki::new();
+    pki.issue_to("cart", ClientAuth, "spiffe://example.org/cart");
+    pki.issue_to("desk", ClientAuth, "spiffe://example.org/desk");
+    let rules = "spiffe://example.org/cart /helloworld.Greeter/SayHello\n\
+                 spiffe://example.org/desk /grpc.reflection.v1.ServerReflection/*\n";
+    pki.write("allow", rules);
+    let mut environment = pki.mtls();
+    environment.push(("ALLOW_FILE", pki.path("allow")));
+    let server = greeter(&environment).await;
+
+    let cart = channel(&server, as_client(&pki, "cart"));
+    hello_on(&cart).await.expect("allowed");
+    let status = GreeterClient::new(cart)
+        .say_hello_stream_reply(HelloRequest { name: "TLS".into() })
         .await
-        .expect_err("a stranger");
+        .expect_err("not allowed");
+    assert_eq!(status.code(), Code::PermissionDenied);
+
+    let desk = channel(&server, as_client(&pki, "desk"));
+    let status = hello_on(&desk).await.expect_err("not allowed");
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert!(
+        status.message().contains("spiffe://example.org/desk"),
+        "{status}"
+    );
+    // Whoever has a certificate may ask how the server is.
+    let check = HealthClient::new(desk)
+        .check(HealthCheckRequest::default())
+        .await;
+    check.expect("a status");
 }
 
 #[tokio::test]

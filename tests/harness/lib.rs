@@ -9,11 +9,13 @@ use chassis::{App, Invocation, Server};
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 use tonic::transport::{Channel, Endpoint};
 
+mod conversation;
 mod process;
 mod raw;
 
+pub use conversation::{Call, Conversation, Ending, framed};
 pub use process::{Process, command, output};
-pub use raw::{Answer, PREFACE, raw};
+pub use raw::{Answer, PREFACE, get, raw};
 
 /// Longer than anything here takes, and shorter than the servers' default drain: only what hangs, or
 /// does not heed its settings, gets this far.

@@ -1,4 +1,4 @@
-//! HTTP/2 without gRPC.
+//! HTTP without gRPC.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::within;
 
@@ -49,4 +52,25 @@ pub async fn raw(addr: SocketAddr, request: Request<Full<Bytes>>) -> Answer {
         }
     })
     .await
+}
+
+/// The status and body of a page, over HTTP/1.1 as platforms ask.
+pub async fn get(addr: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(addr)
+        .await
+        .expect("a server that listens");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    within(stream.read_to_string(&mut answer))
+        .await
+        .expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let status = head
+        .split(' ')
+        .nth(1)
+        .expect("a status")
+        .parse()
+        .expect("a number");
+    (status, body.trim_end().to_owned())
 }

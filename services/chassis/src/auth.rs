@@ -162,6 +162,9 @@ fn is_pattern(method: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
     use super::{check_names, check_token, rules_in};
 
     #[test]
@@ -217,6 +220,26 @@ mod tests {
         ] {
             let error = rules_in(rules).expect_err(rules);
             assert!(error.starts_with(problem), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_rules_are_read_or_refused_by_their_line(
+            text in "([ab/*.#\\t ]|/p.S/Get|\\n)*",
+            path in "/p.S/(Get|[ab*/]*)",
+        ) {
+            match rules_in(&text) {
+                Ok(allowed) => drop(check_names(&allowed, &path, &["a".to_owned()])),
+                Err(problem) => prop_assert!(problem.starts_with("line "), "{problem}"),
+            }
+        }
+
+        #[test]
+        fn any_header_is_a_known_token_or_none(shown in prop::collection::vec(32_u8..127, 0..20)) {
+            let header = HeaderValue::from_bytes(&shown).expect("visible");
+            let known = shown.eq_ignore_ascii_case(b"bearer a") && shown.ends_with(b"a");
+            prop_assert_eq!(check_token(&["a".to_owned()], Some(&header)).is_ok(), known);
         }
     }
 }

@@ -102,8 +102,11 @@ impl Shared {
         peer: &Peer,
         held: &Held,
     ) -> Result<Option<Instant>, Refusal> {
-        protocol::check(&parts.method, &parts.headers)?;
         let path = parts.uri.path();
+        if health::is_load_balancer_check(path, &parts.headers) {
+            return Ok(Instant::now().checked_add(*self.limits.unary_timeout));
+        }
+        protocol::check(&parts.method, &parts.headers)?;
         if held.permit.is_none() && !health::is_check(path) {
             self.metrics.refuse(Refused::Call);
             return Err(status::overloaded().into());

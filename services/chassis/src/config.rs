@@ -17,7 +17,11 @@ use http::HeaderValue;
 use humantime::Duration;
 use tracing_subscriber::filter::Targets;
 
-use crate::{App, healthcheck::Probe, limits::Limits};
+use crate::{
+    App,
+    healthcheck::Probe,
+    limits::{Limits, period},
+};
 
 /// The settings that every service has.
 #[derive(Debug, Clone, clap::Args)]
@@ -44,11 +48,11 @@ pub struct Config {
     pub tls_client_ca: Option<PathBuf>,
 
     /// After SIGTERM: how long to answer NOT_SERVING and still take calls
-    #[arg(long, default_value = "5s")]
+    #[arg(long, default_value = "5s", value_parser = period)]
     pub lame_duck: Duration,
 
     /// After that: how long open calls may take to finish
-    #[arg(long, default_value = "25s")]
+    #[arg(long, default_value = "25s", value_parser = period)]
     pub drain_timeout: Duration,
 
     /// What one peer, or all of them, can take from the process.

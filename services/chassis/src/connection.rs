@@ -179,9 +179,9 @@ impl fmt::Display for Farewell {
 /// The age that one connection may reach: spread, so that those which were opened together, after a
 /// rollout say, do not come back together.
 fn age(limits: &Limits) -> Duration {
-    const CENTURY: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
-    let age = Duration::from(limits.max_connection_age).min(CENTURY);
-    age.mul_f64(rand::rng().random_range(0.9..=1.1))
+    limits
+        .max_connection_age
+        .mul_f64(rand::rng().random_range(0.9..=1.1))
 }
 
 /// HTTP/2 as our small messages and unknown peers need it. Every limit is per connection.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
+    encoding::{EncodeLabelSet, text::encode},
     metrics::{
         counter::Counter, family::Family, gauge::Gauge, histogram::Histogram,
         histogram::exponential_buckets,
@@ -40,11 +40,11 @@ struct Method {
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Refusal {
-    what: Refused,
+    what: &'static str,
 }
 
 /// What a limit has kept out.
-#[derive(Debug, Clone, Copy, Hash, PartialEq, Eq, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refused {
     /// A connection, because there are too many.
     Connection,
@@ -132,6 +132,11 @@ impl Metrics {
     }
 
     pub(crate) fn refuse(&self, what: Refused) {
+        let what = match what {
+            Refused::Connection => "connection",
+            Refused::ConnectionOfPeer => "connection_of_peer",
+            Refused::Call => "call",
+        };
         self.refused.get_or_create(&Refusal { what }).inc();
     }
 

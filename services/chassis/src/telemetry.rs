@@ -5,7 +5,7 @@ use std::{
     sync::OnceLock,
 };
 
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::{Config, LogFormat};
@@ -26,7 +26,11 @@ pub(crate) fn dropped_lines() -> usize {
 /// `RUST_LOG` is read as tracing-subscriber's `Targets`, not as its `EnvFilter`: levels by target, no
 /// span or field filters, and no regular expression engine in the binary.
 pub fn start_logging(config: &Config) -> WorkerGuard {
-    let (writer, guard) = NonBlocking::new(io::stdout());
+    // A few megabytes of lines.
+    const LINES_AHEAD: usize = 10_000;
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(LINES_AHEAD)
+        .finish(io::stdout());
     LOST.get_or_init(|| writer.error_counter());
     let mut lines = tracing_subscriber::fmt::layer().with_writer(writer);
     // Colours are for terminals, and there NO_COLOR turns them off.

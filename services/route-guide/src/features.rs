@@ -125,6 +125,8 @@ impl<'de> Deserialize<'de> for Features {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::{Features, read};
     use crate::point::{Point, Rectangle};
 
@@ -181,5 +183,35 @@ mod tests {
             "{}",
             problem("[] []")
         );
+    }
+
+    /// A file with some of its bytes changed.
+    fn damaged_file() -> impl Strategy<Value = Vec<u8>> {
+        const GOOD: &str = r#"[{"location":{"latitude":1,"longitude":-2},"name":"\u00e4"},
+            {"location":{"latitude":900000000,"longitude":1800000000},"name":""}]"#;
+        let change = (any::<prop::sample::Index>(), any::<u8>(), 0..3);
+        prop::collection::vec(change, 0..4).prop_map(|changes| {
+            let mut bytes = GOOD.as_bytes().to_vec();
+            for (at, byte, how) in changes {
+                let at = at.index(bytes.len());
+                match how {
+                    0 => bytes[at] = byte,
+                    1 => bytes.insert(at, byte),
+                    _ => drop(bytes.remove(at)),
+                }
+            }
+            bytes
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_file_is_read_whole_or_refused(file in prop_oneof![damaged_file(), any::<Vec<u8>>()]) {
+            if let Ok(features) = read(file.as_slice()) {
+                for feature in &features.features {
+                    prop_assert_eq!(features.at(feature.location), Some(feature));
+                }
+            }
+        }
     }
 }

@@ -1,0 +1,63 @@
+//! Connections come to an end of their own, and nobody loses a call by it.
+
+use harness::{Conversation, start, within};
+use tonic::Code;
+
+use crate::scripted::{self, hello};
+
+const UNARY: &str = "/helloworld.Greeter/SayHello";
+const BOTH: &str = "/helloworld.Greeter/SayHelloBidiStream";
+
+#[tokio::test]
+async fn an_old_connection_is_asked_to_go_and_its_call_goes_on() {
+    let flags = [
+        "--max-connection-age",
+        "50ms",
+        "--max-connection-age-grace",
+        "1h",
+    ];
+    let server = start(scripted::APP, &flags).await;
+    let client = Conversation::with(server.addr).await;
+    let mut call = client.call(BOTH, &[]).await;
+    call.say(&hello("chat on and on"));
+    // No new call is taken after GOAWAY, and what is open goes on.
+    within(client.farewell()).await;
+    call.say_last(&hello("the last word"));
+    let ending = call.end().await;
+    assert_eq!(ending.code(), Some(Code::Ok));
+    assert!(ending.body.ends_with(b"the last word"));
+    client.closed().await;
+}
+
+#[tokio::test]
+async fn calls_that_outstay_the_grace_are_told_before_the_connection_closes() {
+    let flags = [
+        "--max-connection-age",
+        "50ms",
+        "--max-connection-age-grace",
+        "50ms",
+    ];
+    let server = start(scripted::APP, &flags).await;
+    let client = Conversation::with(server.addr).await;
+    let mut call = client.call(BOTH, &[]).await;
+    call.say(&hello("chat for too long"));
+    assert_eq!(call.end().await.code(), Some(Code::Unavailable));
+    client.closed().await;
+}
+
+#[tokio::test]
+async fn a_connection_without_a_call_is_closed_and_one_with_a_call_is_not() {
+    let server = start(scripted::APP, &["--max-connection-idle", "100ms"]).await;
+    let idle = Conversation::with(server.addr).await;
+    let busy = Conversation::with(server.addr).await;
+    let mut call = busy.call(BOTH, &[]).await;
+    call.say(&hello("chat while the other idles"));
+    idle.closed().await;
+    call.say_last(&hello("not idle"));
+    assert_eq!(call.end().await.code(), Some(Code::Ok));
+    // Idle only now, and for a while as good as new.
+    let mut call = busy.call(UNARY, &[]).await;
+    call.say_last(&hello("once more"));
+    assert_eq!(call.end().await.code(), Some(Code::Ok));
+    busy.closed().await;
+}
