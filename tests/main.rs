@@ -7,6 +7,7 @@ mod auth;
 mod cancel;
 mod clients;
 mod config;
+mod frames;
 mod greeter;
 mod health;
 mod healthcheck;

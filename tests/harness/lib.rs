@@ -9,7 +9,11 @@ use chassis::{App, Invocation, Server};
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 use tonic::transport::{Channel, Endpoint};
 
+// A case is a line or two; rustfmt would make six or seven of each.
+#[rustfmt::skip]
+pub mod cases;
 mod conversation;
+pub mod frames;
 mod process;
 mod raw;
 

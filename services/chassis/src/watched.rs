@@ -5,7 +5,6 @@
 //! covers either, and a header block in progress even keeps its PINGs from being answered.
 
 use std::{
-    convert::Infallible,
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
@@ -64,12 +63,10 @@ impl<T> Watched<T> {
     }
 
     fn note_read(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let control = self.frames.feed(bytes);
+        let invalid = |what| io::Error::new(io::ErrorKind::InvalidData, what);
+        let control = self.frames.feed(bytes).map_err(invalid)?;
         if control > 0 && self.control.add(control) > MOST_CONTROL_FRAMES {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "a flood of control frames",
-            ));
+            return Err(invalid("a flood of control frames"));
         }
         Ok(())
     }
@@ -192,6 +189,8 @@ impl Rate {
 #[derive(Debug)]
 struct Frames {
     splitter: Splitter<9>,
+    /// The first frame has begun.
+    greeted: bool,
     /// A header block has begun whose last frame has not come.
     in_headers: bool,
     /// Something that was half sent has ended since this was last taken.
@@ -203,17 +202,24 @@ impl Frames {
         const PREFACE: usize = 24;
         Self {
             splitter: Splitter::after(PREFACE),
+            greeted: false,
             in_headers: false,
             moved: false,
         }
     }
 
     /// Takes the next bytes; returns how many control frames begin in them.
-    fn feed(&mut self, bytes: &[u8]) -> u32 {
+    fn feed(&mut self, bytes: &[u8]) -> Result<u32, &'static str> {
+        const SETTINGS: u8 = 4;
+        const CONTINUATION: u8 = 9;
         const END_HEADERS: u8 = 4;
         let mut control = 0;
         let complete = self.splitter.complete();
-        let Ok(()) = self.splitter.feed(bytes, |&[a, b, c, kind, flags, ..]| {
+        let fed = self.splitter.feed(bytes, |&[a, b, c, kind, flags, ..]| {
+            // h2 would take calls from a client that has never sent any.
+            if !std::mem::replace(&mut self.greeted, true) && kind != SETTINGS {
+                return Err("SETTINGS must come first");
+            }
             match kind {
                 // DATA, RST_STREAM, GOAWAY, WINDOW_UPDATE: as many as the calls need.
                 0 | 3 | 7 | 8 => {}
@@ -222,12 +228,11 @@ impl Frames {
                 // PRIORITY, SETTINGS, PING, and what nobody knows.
                 _ => control += 1,
             }
-            const CONTINUATION: u8 = 9;
             self.moved |= kind != CONTINUATION;
-            Ok::<_, Infallible>(u32::from_be_bytes([0, a, b, c]) as usize)
+            Ok(u32::from_be_bytes([0, a, b, c]) as usize)
         });
         self.moved |= !self.in_headers && self.splitter.complete() != complete;
-        control
+        fed.map(|()| control).map_err(|(_, problem)| problem)
     }
 
     /// Whether nothing is half sent.
