@@ -4,8 +4,15 @@ use std::collections::BTreeSet;
 
 use futures_util::{StreamExt as _, stream};
 use harness::{
+    PREFACE, Running,
     cases::{H2_DIFFERS, cases, play, stalls},
-    start,
+    frames, get, start, within,
+};
+use proptest::prelude::*;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    runtime::{Handle, Runtime},
 };
 
 /// Short, for `stalls`.
@@ -21,6 +28,7 @@ async fn every_frame_has_the_reaction_that_http2_and_grpc_require() {
     const AT_ONCE: usize = 8;
 
     let server = start(greeter::APP, FLAGS).await;
+    let tasks = Handle::current().metrics().num_alive_tasks();
     let mut all = cases();
     assert!(all.len() >= 100, "{} cases", all.len());
     all.extend(stalls());
@@ -48,4 +56,63 @@ async fn every_frame_has_the_reaction_that_http2_and_grpc_require() {
         all.len(),
         failed.join("\n")
     );
+    within(nothing_is_left(&server, tasks)).await;
+}
+
+/// Waits until the server holds nothing any more for those who have gone.
+async fn nothing_is_left(server: &Running, tasks: usize) {
+    loop {
+        let (_, metrics) = get(server.admin, "/metrics").await;
+        assert!(metrics.contains("grpc_panics_total 0\n"), "{metrics}");
+        let counts = ["grpc_calls_in_flight 0\n", "grpc_connections 0\n"];
+        let none = counts.iter().all(|count| metrics.contains(count));
+        if none && Handle::current().metrics().num_alive_tasks() <= tasks {
+            return;
+        }
+    }
+}
+
+/// A frame that is whole, if not right; of a few streams, so that they meet.
+fn any_frame() -> impl Strategy<Value = Vec<u8>> {
+    let good_head = frames::field(":method", "POST")
+        .into_iter()
+        .chain(frames::field(":scheme", "http"))
+        .chain(frames::field(
+            ":path",
+            "/helloworld.Greeter/SayHelloBidiStream",
+        ))
+        .chain(frames::field("content-type", "application/grpc"))
+        .collect::<Vec<_>>();
+    let payload = prop_oneof![
+        Just(good_head),
+        Just(frames::message(0, b"\x0a\x05tonic")),
+        prop::collection::vec(any::<u8>(), 0..24),
+    ];
+    let flags = prop_oneof![Just(4), Just(5), any::<u8>()];
+    (0..12_u8, flags, 0..9_u32, payload)
+        .prop_map(|(kind, flags, stream, payload)| frames::frame(kind, flags, stream, &payload))
+}
+
+proptest! {
+    // Each case is a connection with frames by the dozen.
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 16))]
+
+    #[test]
+    fn no_sequence_of_frames_hurts_the_next_client(
+        connections in prop::collection::vec(prop::collection::vec(any_frame(), 1..32), 1..4),
+    ) {
+        let runtime = Runtime::new().expect("a runtime");
+        runtime.block_on(async {
+            let server = start(greeter::APP, &[]).await;
+            let tasks = Handle::current().metrics().num_alive_tasks();
+            for frames in connections {
+                let mut peer = TcpStream::connect(server.addr).await.expect("queued");
+                // The server may have heard enough before the end.
+                let _ = peer.write_all(&[PREFACE, &frames.concat()].concat()).await;
+                let _ = peer.shutdown().await;
+                let _ = within(peer.read_to_end(&mut Vec::new())).await;
+            }
+            within(nothing_is_left(&server, tasks)).await;
+        });
+    }
 }

@@ -122,7 +122,7 @@ where
     let farewell = async {
         select! {
             () = shared.lifecycle.reached(Phase::Draining) => Farewell::Draining,
-            () = sleep(age(limits)) => Farewell::MaxAge,
+            () = sleep(spread(*limits.max_connection_age)) => Farewell::MaxAge,
             () = peer.quiet_for(*limits.max_connection_idle) => Farewell::MaxIdle,
         }
     };
@@ -178,10 +178,8 @@ impl fmt::Display for Farewell {
 
 /// The age that one connection may reach: spread, so that those which were opened together, after a
 /// rollout say, do not come back together.
-fn age(limits: &Limits) -> Duration {
-    limits
-        .max_connection_age
-        .mul_f64(rand::rng().random_range(0.9..=1.1))
+fn spread(age: Duration) -> Duration {
+    age.mul_f64(rand::rng().random_range(0.9..=1.1))
 }
 
 /// HTTP/2 as our small messages and unknown peers need it. Every limit is per connection.
@@ -280,7 +278,7 @@ mod tests {
         time::Instant,
     };
 
-    use super::speaks;
+    use super::{speaks, spread};
     use crate::lifecycle::{Lifecycle, Phase};
 
     #[tokio::test]
@@ -298,6 +296,18 @@ mod tests {
             let (heard, said) = join!(speaks(&stream, deadline, &draining), peer.write_all(says));
             said.expect("sent");
             assert_eq!(heard, !says.is_empty());
+        }
+    }
+
+    #[test]
+    fn ages_are_spread_over_a_fifth() {
+        let ages: Vec<_> = (0..1000)
+            .map(|_| spread(Duration::from_secs(100)).as_secs_f64())
+            .collect();
+        assert!(ages.iter().all(|age| (90.0..=110.0).contains(age)));
+        for tenth in 0..10 {
+            let from = 90.0 + 2.0 * f64::from(tenth);
+            assert!(ages.iter().any(|age| (from..from + 2.0).contains(age)));
         }
     }
 }
