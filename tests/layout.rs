@@ -1,6 +1,11 @@
 //! Who may import whom, and whether the README tells the truth about what it can be checked for.
 
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use harness::{command, output};
 use serde_json::Value;
@@ -146,5 +151,48 @@ fn the_readme_shows_the_folders_that_exist() {
             shown.contains(&folder.as_str()),
             "{folder} is not in the tree"
         );
+    }
+}
+
+/// Every Rust file under these folders of the workspace, with its text.
+fn sources(folders: &[&str]) -> Vec<(PathBuf, String)> {
+    let mut waiting: Vec<_> = folders
+        .iter()
+        .map(|folder| Path::new(ROOT).join(folder))
+        .collect();
+    let mut found = Vec::new();
+    while let Some(folder) = waiting.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("text");
+                found.push((path, text));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn nothing_here_asks_for_the_time_of_day() {
+    let sources = sources(&["services", "clients"]);
+    assert!(sources.len() > 30, "{} files", sources.len());
+    for (path, text) in sources {
+        assert!(!text.contains("SystemTime"), "{}", path.display());
+    }
+}
+
+#[test]
+fn every_test_that_the_documents_name_exists() {
+    let text = fs::read_to_string(Path::new(ROOT).join("docs/reliability.md")).expect("text");
+    let names = text.split('`').filter_map(|word| word.split_once("::"));
+    let names: Vec<_> = names.filter(|(_, name)| !name.contains(' ')).collect();
+    assert!(names.len() > 30, "{names:?}");
+    for (module, name) in names {
+        let path = Path::new(ROOT).join(format!("tests/{module}.rs"));
+        let code = fs::read_to_string(path).expect(module);
+        assert!(code.contains(&format!("fn {name}(")), "{module}::{name}");
     }
 }
