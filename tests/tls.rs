@@ -1,11 +1,14 @@
 //! TLS and mTLS on the gRPC listener.
 
+use std::time::Duration;
+
 use harness::{Running, bind, get, start_in, within};
 use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
 use rcgen::ExtendedKeyUsagePurpose::ClientAuth;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
+    time::timeout,
 };
 use tonic::{
     Code, Status,
@@ -100,6 +103,36 @@ async fn a_handshake_that_is_never_finished_is_let_go() {
     // The beginning of a handshake: its record type and version.
     slow.write_all(b"\x16\x03\x01").await.expect("sent");
     let _ = within(slow.read_to_end(&mut Vec::new())).await;
+}
+
+#[tokio::test]
+async fn more_handshakes_than_two_peers_may_begin_wait_for_their_turn() {
+    /// Connects from another address than any other peer, and begins a handshake.
+    async fn begin(peer: u8, server: &Running) -> TcpStream {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket
+            .bind(([127, 0, 0, peer], 0).into())
+            .expect("a free port");
+        let mut stream = socket.connect(server.addr).await.expect("queued");
+        stream.write_all(b"\x16\x03\x01").await.expect("sent");
+        stream
+    }
+
+    let pki = Pki::new();
+    let flags = ["--max-connections-per-peer", "1"];
+    let server = start_in(greeter::APP, &flags, &pki.tls()).await;
+    let slow = [begin(2, &server).await, begin(3, &server).await];
+    // Until both have taken their turns, others may still come first.
+    within(async {
+        let patience = Duration::from_millis(200);
+        while timeout(patience, hello(&server, trusting(&pki)))
+            .await
+            .is_ok()
+        {}
+    })
+    .await;
+    drop(slow);
+    within(async { while hello(&server, trusting(&pki)).await.is_err() {} }).await;
 }
 
 /// What `/readyz` says, once it says what is waited for.

@@ -23,8 +23,8 @@ use crate::{Config, Error, metrics::Metrics};
 pub(crate) struct Tls {
     files: Arc<Files>,
     current: Arc<Mutex<Current>>,
-    /// The handshakes that may go on at once: of a thousand clients that come back together, the first
-    /// are served while the last wait, where all would time out together.
+    /// The handshakes that may go on at once. Of thousands of clients that come back together, some
+    /// are served while the others wait, where all would run out of time together.
     handshakes: Arc<Semaphore>,
 }
 
@@ -54,7 +54,8 @@ impl Tls {
         let (Some(cert), Some(key)) = (config.tls_cert.clone(), config.tls_key.clone()) else {
             return Ok(None);
         };
-        const HANDSHAKES: usize = 256;
+        // No peer alone can have all of them.
+        let handshakes = 2 * config.limits.max_connections_per_peer as usize;
         let files = Files {
             cert,
             key,
@@ -68,7 +69,7 @@ impl Tls {
         Ok(Some(Self {
             files: Arc::new(files),
             current: Arc::new(Mutex::new(current)),
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
+            handshakes: Arc::new(Semaphore::new(handshakes)),
         }))
     }
 
