@@ -98,7 +98,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 16))]
 
     #[test]
-    fn no_sequence_of_frames_hurts_the_next_client(
+    fn any_frames_leave_nothing_behind(
         connections in prop::collection::vec(prop::collection::vec(any_frame(), 1..32), 1..4),
     ) {
         let runtime = Runtime::new().expect("a runtime");

@@ -1,12 +1,13 @@
 //! What one peer, or all of them, can take from the process.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use harness::{Conversation, PREFACE, framed, get, start, within};
 use http::Request;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
+    time::interval,
 };
 use tonic::Code;
 
@@ -140,7 +141,7 @@ async fn a_header_block_that_drips_is_let_go() {
     let (mut read, mut write) = stream.into_split();
     let dripping = async {
         // CONTINUATION, a byte at a time; a failure to write means that the server has gone.
-        let mut pause = tokio::time::interval(std::time::Duration::from_millis(20));
+        let mut pause = interval(Duration::from_millis(20));
         while write
             .write_all(b"\0\0\x01\x09\0\0\0\0\x01\x84")
             .await
@@ -243,6 +244,20 @@ async fn a_call_whose_client_falls_silent_ends_and_one_that_only_listens_does_no
     let ending = call.end().await;
     let message = ending.field("grpc-message").expect("a message");
     assert_eq!(message, "the%20deadline%20has%20passed", "not for idleness");
+}
+
+#[tokio::test]
+async fn a_call_with_something_to_say_is_not_idle() {
+    let server = start(scripted::APP, &["--stream-idle-timeout", "1s"]).await;
+    let client = Conversation::with(server.addr).await;
+    let mut call = client.call(BOTH, &[]).await;
+    let mut pause = interval(Duration::from_millis(100));
+    for _ in 0..15 {
+        pause.tick().await;
+        call.say(&hello("chat on"));
+    }
+    call.say_last(&hello("chat no more"));
+    assert_eq!(call.end().await.code(), Some(Code::Ok));
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ async fn a_deadline_ends_every_kind_of_call_and_drops_its_handler() {
 
 #[tokio::test]
 async fn a_deadline_ends_a_call_whose_reply_nobody_takes() {
-    let server = start(scripted::APP, &[]).await;
+    let server = start(scripted::APP, &["--stall-timeout", "1h"]).await;
     let client = Conversation::with(server.addr).await;
     let name = "endless and not taken";
     let mut call = client.call(REPLIES, &[("grpc-timeout", "100m")]).await;

@@ -89,7 +89,7 @@ mod tests {
         }
 
         #[test]
-        fn a_legal_time_is_its_number_of_units(number in 0_u32..100_000_000, unit in 0_usize..3) {
+        fn any_legal_time_is_its_number_of_units(number in 0_u32..100_000_000, unit in 0_usize..3) {
             let (letter, nanos) = [('S', 1_000_000_000), ('m', 1_000_000), ('u', 1000)][unit];
             let parsed = parse(format!("{number}{letter}").as_bytes());
             prop_assert_eq!(parsed, Some(Duration::from_nanos(u64::from(number) * nanos)));

@@ -92,7 +92,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn units_are_counted_wherever_the_stream_is_cut(
+        fn any_units_are_counted_wherever_they_are_cut(
             payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..8),
             cuts in prop::collection::vec(1_usize..9, 1..9),
             half in 0_usize..5,
@@ -112,7 +112,7 @@ mod tests {
         }
 
         #[test]
-        fn what_stands_before_a_refused_unit_is_told(
+        fn any_refused_unit_is_told_apart_from_those_before(
             payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..8),
         ) {
             let before = stream(&payloads);
