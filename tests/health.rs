@@ -44,10 +44,10 @@ async fn next(statuses: &mut Streaming<HealthCheckResponse>) -> Result<i32, Stat
         .status)
 }
 
-/// The `grpc-status` of a call without a body by this user agent.
+/// The `grpc-status` of a call with no more than this user agent: what an ALB sends besides is not
+/// documented.
 async fn code_for(addr: SocketAddr, path: &str, user_agent: &str) -> String {
     let request = Request::post(format!("http://{addr}{path}"))
-        .header("content-type", "application/grpc")
         .header("user-agent", user_agent)
         .body(Default::default())
         .expect("a request");
