@@ -1,5 +1,7 @@
 //! Connections come to an end of their own, and nobody loses a call by it.
 
+use std::time::{Duration, Instant};
+
 use harness::{Conversation, start, within};
 use tonic::Code;
 
@@ -55,9 +57,15 @@ async fn a_connection_without_a_call_is_closed_and_one_with_a_call_is_not() {
     idle.closed().await;
     call.say_last(&hello("not idle"));
     assert_eq!(call.end().await.code(), Some(Code::Ok));
-    // Idle only now, and for a while as good as new.
+    // Idle only now, however old it is.
     let mut call = busy.call(UNARY, &[]).await;
+    let before = Instant::now();
     call.say_last(&hello("once more"));
     assert_eq!(call.end().await.code(), Some(Code::Ok));
     busy.closed().await;
+    assert!(
+        before.elapsed() >= Duration::from_millis(100),
+        "{:?}",
+        before.elapsed()
+    );
 }

@@ -191,8 +191,9 @@ fn settings(limits: &Limits) -> http2::Builder<CallTasks> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(200)
         // Guards against a peer that opens streams and resets them, or has us reset them, at speed.
-        // CVE-2023-44487, and CVE-2025-8671 (RUSTSEC-2024-0003).
-        .max_pending_accept_reset_streams(20)
+        // CVE-2023-44487, and CVE-2025-8671 (RUSTSEC-2024-0003). The first is twice the streams that
+        // may be open: a client whose deadlines pass while we are busy may reset them all.
+        .max_pending_accept_reset_streams(400)
         .max_local_error_reset_streams(1024)
         .max_header_list_size(16 * 1024)
         // What a peer can make us hold of bodies that no handler has read yet, and of replies that it
