@@ -24,9 +24,11 @@ use crate::{channel, within};
 fn binary(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
-        // TARGET/debug/deps/e2e-0123456789abcdef
+        // TARGET/debug/deps/e2e-0123456789abcdef, or TARGET/debug/measure
         let this = env::current_exe().expect("a path");
-        let folder = this.ancestors().nth(2).expect("a folder of binaries");
+        let mut folders = this.ancestors().skip(1);
+        let folder = folders.find(|folder| !folder.ends_with("deps"));
+        let folder = folder.expect("a folder of binaries");
         let target = folder.parent().expect("a target folder");
         let mut build = std::process::Command::new(env::var_os("CARGO").expect("run by cargo"));
         build

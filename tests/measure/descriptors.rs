@@ -1,0 +1,51 @@
+//! A server that has no file descriptor left.
+
+use std::time::Duration;
+
+use tokio::{
+    net::TcpStream,
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    client::Bare,
+    finding::{Finding, time, within},
+    subject::{GREETER, Setup, Side, Subject},
+};
+
+pub(crate) async fn emfile(side: Side) -> Finding {
+    const HELD: Duration = Duration::from_secs(2);
+    let setup = Setup {
+        run: "ulimit -n 64 && exec",
+        ..GREETER
+    };
+    let subject = Subject::start(side, setup).await;
+    let mut attempts = JoinSet::new();
+    for _ in 0..200 {
+        attempts.spawn(TcpStream::connect(subject.addr));
+    }
+    let connections = attempts.join_all().await;
+    let before = subject.cpu();
+    sleep(HELD).await;
+    let cpu = (subject.cpu() - before).as_secs_f64() / HELD.as_secs_f64() * 100.0;
+    drop(connections);
+    let began = Instant::now();
+    let call = async {
+        let mut client = Bare::connect(subject.addr).await;
+        client
+            .unary("/grpc.health.v1.Health/Check")
+            .await
+            .expect("an answer");
+    };
+    let recovered = timeout(Duration::from_secs(10), call)
+        .await
+        .ok()
+        .map(|()| began.elapsed());
+    Finding::new()
+        .goal(cpu <= 5.0, format!("{cpu:.1} % of a core"))
+        .goal(
+            within(recovered, Duration::from_secs(1)),
+            format!("next call served after {}", time(recovered)),
+        )
+}

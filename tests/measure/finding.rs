@@ -1,0 +1,70 @@
+//! What a row found, and numbers as people read them.
+
+use std::time::Duration;
+
+/// What was measured of one server.
+#[derive(Debug, Default)]
+pub(crate) struct Finding {
+    said: Vec<String>,
+    missed: bool,
+}
+
+impl Finding {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// A figure that the goal is about; bold if the goal is missed.
+    pub(crate) fn goal(mut self, met: bool, text: impl AsRef<str>) -> Self {
+        let text = text.as_ref();
+        self.missed |= !met;
+        self.said.push(if met {
+            text.to_owned()
+        } else {
+            format!("**{text}**")
+        });
+        self
+    }
+
+    /// Something worth knowing beside the goal.
+    pub(crate) fn note(mut self, text: impl Into<String>) -> Self {
+        self.said.push(text.into());
+        self
+    }
+
+    pub(crate) fn missed(&self) -> bool {
+        self.missed
+    }
+
+    pub(crate) fn text(&self) -> String {
+        self.said.join("; ")
+    }
+}
+
+/// A time as `1.23 s`, `4.5 ms` or `67 µs`; `never` if it did not come.
+pub(crate) fn time(time: impl Into<Option<Duration>>) -> String {
+    match time.into().map(|time| time.as_secs_f64()) {
+        None => "never".to_owned(),
+        Some(s) if s >= 1.0 => format!("{s:.2} s"),
+        Some(s) if s >= 0.001 => format!("{:.1} ms", s * 1e3),
+        Some(s) => format!("{:.0} µs", s * 1e6),
+    }
+}
+
+/// Whether something came within `limit`.
+pub(crate) fn within(time: Option<Duration>, limit: Duration) -> bool {
+    time.is_some_and(|time| time <= limit)
+}
+
+/// How much more bytes there are than before, as `1.2 MB`.
+pub(crate) fn growth(before: u64, after: u64) -> (f64, String) {
+    let mb = (after as f64 - before as f64) / 1e6;
+    (mb, format!("RSS {mb:+.1} MB"))
+}
+
+/// The smallest of the times that this share of them does not exceed.
+pub(crate) fn percentile(times: &mut [Duration], share: f64) -> Option<Duration> {
+    let last = times.len().checked_sub(1)?;
+    times.sort_unstable();
+    Some(times[((times.len() as f64 * share) as usize).min(last)])
+}

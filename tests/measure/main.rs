@@ -1,0 +1,183 @@
+//! Measures the suite's servers and plain tonic in the same way, and prints a line for each promise.
+//!
+//! `cargo run --release --bin measure [ROW…]`. The exit code is 1 if ours misses a goal.
+
+use std::{
+    io::{self, Write as _},
+    pin::Pin,
+    process::ExitCode,
+};
+
+use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+mod age;
+mod authority;
+mod calls;
+mod certificates;
+mod client;
+mod descriptors;
+mod finding;
+mod floods;
+mod load;
+mod overload;
+mod shutdown;
+mod silent;
+mod soak;
+mod subject;
+mod wire;
+
+use finding::Finding;
+use subject::Side;
+
+/// Measures the suite's servers beside plain tonic
+#[derive(Debug, Clone, Parser)]
+struct Options {
+    /// Which rows to measure [default: all but soak]
+    rows: Vec<String>,
+    /// Take as long as the goals say: 60 s of overload, 1000 rotations
+    #[arg(long)]
+    long: bool,
+    /// How long to soak
+    #[arg(long, default_value_t = 60)]
+    minutes: u64,
+}
+
+type Measured = Pin<Box<dyn Future<Output = Finding>>>;
+
+struct Row {
+    name: &'static str,
+    goal: &'static str,
+    measure: fn(Side, &Options) -> Measured,
+}
+
+const SOAK: &str = "soak";
+
+const ROWS: &[Row] = &[
+    Row {
+        name: "sigterm",
+        goal: "SIGTERM to exit ≤ 3.2 s (lame duck 0.2 s, drain 2 s) with 100 silent peers, a Watch, an idle stream and a mute HTTP/2 peer; idle ≤ 100 ms",
+        measure: |side, _| Box::pin(shutdown::sigterm(side)),
+    },
+    Row {
+        name: "not-serving",
+        goal: "SIGTERM to NOT_SERVING ≤ 50 ms",
+        measure: |side, _| Box::pin(shutdown::not_serving(side)),
+    },
+    Row {
+        name: "deadline",
+        goal: "DEADLINE_EXCEEDED (4) ≤ 20 ms after the deadline",
+        measure: |side, _| Box::pin(calls::deadline(side)),
+    },
+    Row {
+        name: "cancel",
+        goal: "RST_STREAM to the end of the handler ≤ 50 ms; 10 000 cancelled RecordRoute, 0 commits",
+        measure: |side, _| Box::pin(calls::cancel(side)),
+    },
+    Row {
+        name: "age",
+        goal: "GOAWAY at 2 s ± 10 % to 1000 connections, chi-square over 10 parts ≤ 16.92, 0 failed calls",
+        measure: |side, _| Box::pin(age::age(side)),
+    },
+    Row {
+        name: "silent",
+        goal: "10 000 silent sockets closed ≤ 6 s, p99 of a good client ≤ 2×, ≤ 20 KB a socket",
+        measure: |side, _| Box::pin(silent::silent(side)),
+    },
+    Row {
+        name: "rapid-reset",
+        goal: "closed at stream ≤ 1100 of 1 000 000, RSS ≤ +20 MB, 0 errors of a good client",
+        measure: |side, _| Box::pin(floods::rapid_reset(side)),
+    },
+    Row {
+        name: "made-you-reset",
+        goal: "closed at stream ≤ 1100 of 1 000 000, RSS ≤ +20 MB, 0 errors of a good client",
+        measure: |side, _| Box::pin(floods::made_you_reset(side)),
+    },
+    Row {
+        name: "streams",
+        goal: "of 20 000 streams on a connection ≤ 200 admitted, RSS ≤ +5 MB",
+        measure: |side, _| Box::pin(floods::streams(side)),
+    },
+    Row {
+        name: "emfile",
+        goal: "64 descriptors, 200 connections: ≤ 5 % of a core, next call ≤ 1 s after they go",
+        measure: |side, _| Box::pin(descriptors::emfile(side)),
+    },
+    Row {
+        name: "overload",
+        goal: "twice the peak, 1 s deadlines, one core: goodput ≥ 90 % of the peak",
+        measure: |side, options| Box::pin(overload::overload(side, options.long)),
+    },
+    Row {
+        name: "rotations",
+        goal: "new certificate presented ≤ 5 s after the swap, 0 failed calls",
+        measure: |side, options| Box::pin(certificates::rotations(side, options.long)),
+    },
+    Row {
+        name: "mtls",
+        goal: "allowed identity OK (0), another PERMISSION_DENIED (7), none refused",
+        measure: |side, _| Box::pin(certificates::mtls(side)),
+    },
+    Row {
+        name: "footprint",
+        goal: "≤ 20 KB for an idle HTTP/2 connection",
+        measure: |side, _| Box::pin(silent::footprint(side)),
+    },
+    Row {
+        name: SOAK,
+        goal: "half the peak: 0 failures, RSS ≤ +1 MB/h, p99 drift ≤ 10 %",
+        measure: |side, options| Box::pin(soak::soak(side, options.minutes)),
+    },
+];
+
+#[tokio::main]
+async fn main() -> io::Result<ExitCode> {
+    let options = Options::parse();
+    if let Some(unknown) =
+        (options.rows.iter()).find(|name| ROWS.iter().all(|row| row.name != **name))
+    {
+        writeln!(io::stderr(), "{unknown}: no such row")?;
+        return Ok(ExitCode::from(2));
+    }
+    let chosen = |row: &&Row| {
+        let named = options.rows.iter().any(|name| name == row.name);
+        named || options.rows.is_empty() && row.name != SOAK
+    };
+    raise_file_limit()?;
+    let mut out = io::stdout();
+    writeln!(
+        out,
+        "| row | goal | ours | plain tonic 0.14.9 | command |\n|---|---|---|---|---|"
+    )?;
+    let mut missed = false;
+    for Row {
+        name,
+        goal,
+        measure,
+    } in ROWS.iter().filter(chosen)
+    {
+        let ours = measure(Side::Ours, &options).await;
+        let plain = measure(Side::Plain, &options).await;
+        missed |= ours.missed();
+        let (ours, plain) = (ours.text(), plain.text());
+        writeln!(
+            out,
+            "| {name} | {goal} | {ours} | {plain} | `cargo run --release --bin measure {name}` |"
+        )?;
+    }
+    Ok(ExitCode::from(u8::from(missed)))
+}
+
+/// As many files as are allowed, for this process and the servers that it starts.
+fn raise_file_limit() -> io::Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    )?;
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! Hours of ordinary work.
+
+use std::time::Duration;
+
+use proto::routeguide::{Point, Rectangle, RouteNote, route_guide_client::RouteGuideClient};
+use tokio::{
+    join,
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+use tonic::{Request, Status, transport::Channel};
+
+use crate::{
+    finding::{Finding, percentile, time},
+    subject::{ROUTE_GUIDE, Side, Subject},
+};
+
+const CLIENTS: u32 = 8;
+
+pub(crate) async fn soak(side: Side, minutes: u64) -> Finding {
+    const TRIAL: Duration = Duration::from_secs(10);
+    let subject = Subject::start(side, ROUTE_GUIDE).await;
+    let peak = work(&subject, TRIAL, Duration::ZERO).await;
+    // Half the peak: each client takes twice as long for a call.
+    let pace = 2 * CLIENTS * TRIAL / peak.calls.max(1);
+
+    let lasts = Duration::from_secs(60 * minutes);
+    let (mut done, slope) = join!(work(&subject, lasts, pace), rss_slope(&subject, lasts));
+    let [first, .., last] = &mut done.quarters;
+    let (first, last) = (percentile(first, 0.99), percentile(last, 0.99));
+    let both = first.zip(last);
+    let drift = both.map_or(f64::NAN, |(first, last)| {
+        last.div_duration_f64(first) * 100.0 - 100.0
+    });
+    Finding::new()
+        .goal(
+            done.failed == 0,
+            format!("{} failed of {}", done.failed, done.calls),
+        )
+        .goal(slope <= 1.0, format!("RSS {slope:+.2} MB/h"))
+        .goal(
+            drift <= 10.0,
+            format!("p99 {} → {}, {drift:+.0} %", time(first), time(last)),
+        )
+        .note(format!(
+            "{minutes} min, {:.0} calls/s",
+            f64::from(done.calls) / lasts.as_secs_f64()
+        ))
+}
+
+#[derive(Debug, Default)]
+struct Done {
+    calls: u32,
+    failed: u32,
+    quarters: [Vec<Duration>; 4],
+}
+
+/// Calls of all four kinds from several clients, each a call every `pace`.
+async fn work(subject: &Subject, lasts: Duration, pace: Duration) -> Done {
+    let mut clients = JoinSet::new();
+    for nth in 0..CLIENTS {
+        let first = Instant::now() + pace * nth / CLIENTS;
+        clients.spawn(client(subject.channel(), first, lasts, pace));
+    }
+    clients
+        .join_all()
+        .await
+        .into_iter()
+        .fold(Done::default(), |mut all, one| {
+            all.calls += one.calls;
+            all.failed += one.failed;
+            for (all, one) in all.quarters.iter_mut().zip(one.quarters) {
+                all.extend(one);
+            }
+            all
+        })
+}
+
+async fn client(channel: Channel, first: Instant, lasts: Duration, pace: Duration) -> Done {
+    let mut client = RouteGuideClient::new(channel);
+    let mut done = Done::default();
+    loop {
+        let due = first + pace * done.calls;
+        if due.max(Instant::now()) >= first + lasts {
+            return done;
+        }
+        sleep_until(due).await;
+        let began = Instant::now();
+        if call(&mut client, done.calls % 4).await.is_err() {
+            done.failed += 1;
+        }
+        let quarter = (began - first).div_duration_f64(lasts) * 4.0;
+        done.quarters[(quarter as usize).min(3)].push(began.elapsed());
+        done.calls += 1;
+    }
+}
+
+async fn call(client: &mut RouteGuideClient<Channel>, kind: u32) -> Result<(), Status> {
+    fn request<T>(message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(Duration::from_secs(5));
+        request
+    }
+    let place = Point {
+        latitude: 409_146_138,
+        longitude: -746_188_906,
+    };
+    match kind {
+        0 => _ = client.get_feature(request(place)).await?,
+        1 => {
+            let (lo, hi) = (
+                Some(place),
+                Some(Point {
+                    latitude: 407_838_351,
+                    longitude: -746_143_763,
+                }),
+            );
+            let mut features = client
+                .list_features(request(Rectangle { lo, hi }))
+                .await?
+                .into_inner();
+            while features.message().await?.is_some() {}
+        }
+        2 => {
+            _ = client
+                .record_route(request(tokio_stream::iter([place; 10])))
+                .await?
+        }
+        _ => {
+            let note = RouteNote {
+                location: Some(place),
+                message: "soak".into(),
+            };
+            let notes = tokio_stream::iter(vec![note; 2]);
+            let mut notes = client.route_chat(request(notes)).await?.into_inner();
+            while notes.message().await?.is_some() {}
+        }
+    }
+    Ok(())
+}
+
+/// The slope of the line that fits the resident memory best, in MB an hour.
+async fn rss_slope(subject: &Subject, lasts: Duration) -> f64 {
+    let began = Instant::now();
+    let mut points = Vec::new();
+    while began.elapsed() < lasts {
+        points.push((
+            began.elapsed().as_secs_f64() / 3600.0,
+            subject.rss() as f64 / 1e6,
+        ));
+        sleep(Duration::from_secs(1)).await;
+    }
+    let count = points.len() as f64;
+    let (x, y) = points
+        .iter()
+        .fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));
+    let (x, y) = (x / count, y / count);
+    let (above, below) = points.iter().fold((0.0, 0.0), |(above, below), point| {
+        (
+            above + (point.0 - x) * (point.1 - y),
+            below + (point.0 - x).powi(2),
+        )
+    });
+    above / below
+}

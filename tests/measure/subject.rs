@@ -1,0 +1,201 @@
+//! A server under measurement: ours or plain tonic, as a process of its own.
+
+use std::{fs, net::SocketAddr, process::Stdio, time::Duration};
+
+use rustix::{
+    param::clock_ticks_per_second,
+    process::{Pid, Signal, kill_process},
+};
+use tokio::{
+    io::{
+        AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines, copy, sink,
+    },
+    net::TcpStream,
+    process::{Child, ChildStdout, Command},
+    time::{Instant, timeout},
+};
+use tonic::transport::Channel;
+
+/// Whose server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Ours,
+    Plain,
+}
+
+/// What to start.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup<'a> {
+    /// The binary of ours; plain tonic serves everything with one.
+    pub(crate) binary: &'a str,
+    pub(crate) ours: &'a [&'a str],
+    pub(crate) plain: &'a [&'a str],
+    /// How a shell is to run it.
+    pub(crate) run: &'a str,
+}
+
+pub(crate) const GREETER: Setup<'_> = Setup {
+    binary: "greeter",
+    ours: &[],
+    plain: &[],
+    run: "exec",
+};
+
+pub(crate) const ROUTE_GUIDE: Setup<'_> = Setup {
+    binary: "route-guide",
+    ..GREETER
+};
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    pub(crate) addr: SocketAddr,
+    child: Child,
+    counts: Counts,
+}
+
+/// Where to learn how many RecordRoute calls there are.
+#[derive(Debug)]
+enum Counts {
+    Metrics(SocketAddr),
+    OnSignal(Lines<BufReader<ChildStdout>>),
+}
+
+impl Subject {
+    pub(crate) async fn start(side: Side, setup: Setup<'_>) -> Self {
+        let (binary, flags, own) = match side {
+            Side::Ours => (
+                setup.binary,
+                setup.ours,
+                ["--log-format", "json"].as_slice(),
+            ),
+            Side::Plain => ("plain-tonic", setup.plain, [].as_slice()),
+        };
+        let program = harness::command(binary, &[]);
+        let mut child = Command::new("/bin/sh")
+            .arg("-c")
+            .arg(format!(r#"{} "$0" "$@""#, setup.run))
+            .arg(program.as_std().get_program())
+            .args(["--listen", "127.0.0.1:0"])
+            .args(own)
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("a server that starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let line = lines.next_line().await.expect("readable");
+        let line = line.expect("a server that says where it listens");
+        if let Some(addr) = line.strip_prefix("listening ") {
+            let addr = addr.parse().expect("an address");
+            let counts = Counts::OnSignal(lines);
+            return Self {
+                addr,
+                child,
+                counts,
+            };
+        }
+        let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        let addr = |field: &str| line[field].as_str().expect(field).parse().expect(field);
+        // Whatever collects the log reads it.
+        tokio::spawn(async move { copy(&mut lines.into_inner(), &mut sink()).await });
+        Self {
+            addr: addr("grpc"),
+            child,
+            counts: Counts::Metrics(addr("admin")),
+        }
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        harness::channel(self.addr)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid() as i32).expect("a pid");
+        kill_process(pid, signal).expect("a signal that is sent");
+    }
+
+    /// Sends SIGTERM and waits for the exit: how long it took, unless longer than `limit`.
+    pub(crate) async fn terminate(mut self, limit: Duration) -> Option<Duration> {
+        let began = Instant::now();
+        self.signal(Signal::TERM);
+        timeout(limit, self.child.wait())
+            .await
+            .ok()?
+            .expect("a process to wait for");
+        Some(began.elapsed())
+    }
+
+    /// How many RecordRoute calls are open (ours: calls of any kind), and how many were taken for
+    /// finished in order.
+    pub(crate) async fn record_routes(&mut self) -> (u64, u64) {
+        if matches!(self.counts, Counts::OnSignal(_)) {
+            self.signal(Signal::USR1);
+        }
+        match &mut self.counts {
+            Counts::Metrics(admin) => {
+                let metrics = page(*admin, "/metrics").await;
+                let ok =
+                    r#"grpc_calls_total{method="/routeguide.RouteGuide/RecordRoute",code="OK"}"#;
+                (value(&metrics, "grpc_calls_in_flight"), value(&metrics, ok))
+            }
+            Counts::OnSignal(lines) => {
+                let line = lines.next_line().await.expect("readable").expect("a line");
+                let (open, committed) = line.split_once(' ').expect("two numbers");
+                let number = |text: &str| text.parse().expect("a number");
+                (number(open), number(committed))
+            }
+        }
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn rss(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most resident memory so far.
+    pub(crate) fn peak_rss(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("/proc");
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let kib = line.expect(field).trim().trim_end_matches(" kB");
+        kib.parse::<u64>().expect("a number") * 1024
+    }
+
+    /// The processor time that it has used so far.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("/proc");
+        // After the name, which may hold anything, utime and stime are the 12th and 13th.
+        let (_, fields) = stat.rsplit_once(") ").expect("a name");
+        let ticks = fields.split(' ').skip(11).take(2);
+        let ticks: u64 = ticks
+            .map(|ticks| ticks.parse::<u64>().expect("a number"))
+            .sum();
+        Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64)
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id().expect("running")
+    }
+}
+
+async fn page(admin: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(admin).await.expect("an admin listener");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await.expect("a page");
+    page
+}
+
+/// The value of a metric; one that nothing has counted yet is not there.
+fn value(metrics: &str, name: &str) -> u64 {
+    let mut lines = metrics.lines().filter_map(|line| line.strip_prefix(name));
+    lines
+        .find_map(|value| value.trim().parse().ok())
+        .unwrap_or(0)
+}
