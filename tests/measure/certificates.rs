@@ -74,12 +74,13 @@ async fn rotate(authority: &Authority, nth: usize, load: &Load) -> Option<Durati
     let mut presented = load.presented.subscribe();
     let began = Instant::now();
     turn_to(authority, &nth.to_string());
-    let seen = timeout(
-        PATIENCE,
-        presented.wait_for(|seen| seen.as_ref() == Some(&new)),
-    )
-    .await;
-    let took = seen.is_ok().then(|| began.elapsed());
+    let seen = async {
+        presented
+            .wait_for(|seen| seen.as_ref() == Some(&new))
+            .await
+            .is_ok()
+    };
+    let took = (timeout(PATIENCE, seen).await.is_ok()).then(|| began.elapsed());
     sleep_until(began + Duration::from_millis(1100)).await;
     took
 }

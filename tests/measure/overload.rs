@@ -11,7 +11,7 @@ use crate::{
     subject::{GREETER, Setup, Side, Subject},
 };
 
-const CONNECTIONS: usize = 32;
+const CONNECTIONS: usize = 100;
 const PEAK: Duration = Duration::from_secs(3);
 
 pub(crate) async fn overload(side: Side, long: bool) -> Finding {
@@ -42,6 +42,10 @@ pub(crate) async fn overload(side: Side, long: bool) -> Finding {
             time(percentile(&mut outcome.shed, 0.99))
         ))
         .note(format!("{} past their deadline", outcome.expired))
+        .note(format!(
+            "{} cut with {} connections",
+            outcome.cut[0], outcome.cut[1]
+        ))
         .note(rss)
         .note(format!("generator at most {} late", time(outcome.lag)))
 }
