@@ -62,7 +62,13 @@ pub(crate) async fn rotations(side: Side, long: bool) -> Finding {
     Finding::new()
         .goal(
             within(worst, PATIENCE),
-            format!("presented after {} at most", time(worst)),
+            format!(
+                "presented {}",
+                worst.map_or("never".to_owned(), |worst| format!(
+                    "after {} at most",
+                    time(worst)
+                ))
+            ),
         )
         .goal(failed == 0, format!("{failed} failed of {calls} calls"))
         .note(format!("{turned} rotations"))

@@ -11,18 +11,37 @@ use crate::{
     subject::{GREETER, Setup, Side, Subject},
 };
 
-const CONNECTIONS: usize = 100;
 const PEAK: Duration = Duration::from_secs(3);
 
+/// The server does nothing but HTTP/2, so that a call which is refused costs as much as one that is
+/// served.
+pub(crate) async fn saturation(side: Side, long: bool) -> Finding {
+    overloaded(side, GREETER, [100, 8], long).await
+}
+
+/// The server has work to do for each call, and can do only so much of it at once.
 pub(crate) async fn overload(side: Side, long: bool) -> Finding {
+    let setup = Setup {
+        binary: "busy-greeter",
+        // As many again may wait as are worked on.
+        ours: &["--max-calls", "40"],
+        plain: &["--busy"],
+        ..GREETER
+    };
+    overloaded(side, setup, [40, 1], long).await
+}
+
+/// `for_peak` says on how many connections the load comes, and how many calls at once on each of them
+/// make the peak.
+async fn overloaded(side: Side, setup: Setup<'_>, for_peak: [usize; 2], long: bool) -> Finding {
     let time_of_load = Duration::from_secs(if long { 60 } else { 10 });
     let setup = Setup {
         run: "exec taskset -c 0",
-        ..GREETER
+        ..setup
     };
     let subject = Subject::start(side, setup).await;
     let before = subject.rss();
-    let (peak, mut outcome) = on_the_other_core(subject.addr, time_of_load).await;
+    let (peak, mut outcome) = on_the_other_core(subject.addr, for_peak, time_of_load).await;
 
     let goodput = outcome.served.len() as f64 / time_of_load.as_secs_f64();
     let shed = outcome.shed.len();
@@ -51,15 +70,19 @@ pub(crate) async fn overload(side: Side, long: bool) -> Finding {
 }
 
 /// The closed-loop peak in calls a second, and what becomes of twice as many.
-async fn on_the_other_core(addr: SocketAddr, time: Duration) -> (f64, Outcome) {
+async fn on_the_other_core(
+    addr: SocketAddr,
+    [connections, at_once]: [usize; 2],
+    time: Duration,
+) -> (f64, Outcome) {
     let (sender, result) = oneshot::channel();
     thread::spawn(move || {
         let mut cores = CpuSet::new();
         cores.set(1);
         sched_setaffinity(None, &cores).expect("a second core");
-        let mut load = Load::new(addr, CONNECTIONS);
-        load.closed(8, PEAK / 3);
-        let peak = load.closed(8, PEAK).served.len() as f64 / PEAK.as_secs_f64();
+        let mut load = Load::new(addr, connections);
+        load.closed(at_once, PEAK / 3);
+        let peak = load.closed(at_once, PEAK).served.len() as f64 / PEAK.as_secs_f64();
         // Gone only if the tool is.
         let _ = sender.send((peak, load.open(2.0 * peak, time)));
     });

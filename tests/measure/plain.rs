@@ -33,6 +33,8 @@ use tonic::{
     transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
 };
 
+mod busy;
+
 /// tonic's own server, for comparison
 #[derive(Parser)]
 struct Flags {
@@ -42,6 +44,9 @@ struct Flags {
     tls_cert: Option<PathBuf>,
     #[arg(long, requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Serve a Greeter with work to do
+    #[arg(long)]
+    busy: bool,
     /// Seconds; `max_connection_age`
     #[arg(long)]
     age: Option<u64>,
@@ -197,8 +202,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let router = server
         .add_service(health)
         .add_service(reflection)
-        .add_service(RouteGuideServer::new(service.clone()))
-        .add_service(GreeterServer::new(service));
+        .add_service(RouteGuideServer::new(service.clone()));
+    let router = match flags.busy {
+        true => router.add_service(GreeterServer::new(busy::Busy::new())),
+        false => router.add_service(GreeterServer::new(service)),
+    };
     let shutdown = async { _ = end.recv().await };
     Ok(router
         .serve_with_incoming_shutdown(incoming, shutdown)
