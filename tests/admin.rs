@@ -2,6 +2,7 @@
 
 use harness::{get, raw, start, within};
 use http::Request;
+use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
 #[tokio::test]
 async fn the_pages_say_alive_ready_and_which_version() {
@@ -41,4 +42,11 @@ async fn a_server_that_shuts_down_is_alive_but_not_ready() {
         (503, "lame duck".to_owned())
     );
     assert_eq!(get(server.admin, "/healthz").await, (200, "ok".to_owned()));
+}
+
+#[tokio::test]
+async fn a_peer_that_says_nothing_is_let_go() {
+    let server = start(greeter::APP, &["--handshake-timeout", "100ms"]).await;
+    let mut silent = TcpStream::connect(server.admin).await.expect("queued");
+    let _ = within(silent.read_to_end(&mut Vec::new())).await;
 }

@@ -66,6 +66,15 @@ fn an_empty_variable_counts_as_unset() {
     );
 }
 
+#[test]
+fn a_time_of_more_than_a_year_or_of_nothing_is_refused() {
+    parse(&[], &[("MAX_CONNECTION_AGE", "1year"), ("LAME_DUCK", "0s")]).expect("times");
+    for (time, problem) in [("2years", "more than a year"), ("0s", "more than nothing")] {
+        let error = parse(&[], &[("MAX_CONNECTION_AGE", time)]).expect_err(time);
+        assert!(error.to_string().contains(problem), "{error}");
+    }
+}
+
 /// The variables of all settings.
 fn variables() -> Vec<String> {
     let Ok(Invocation::PrintConfig(lines)) = parse(&["--print-config"], &[]) else {

@@ -150,6 +150,13 @@ async fn a_second_message_is_refused_where_there_is_one() {
         call.say(&hello("one"));
         call.say_last(&hello("two"));
         assert_eq!(call.end().await.code(), Some(Code::Unimplemented), "{path}");
+        // The frames may be cut anywhere.
+        let both = [framed(&hello("one")), framed(&hello("two"))].concat();
+        let (some, rest) = both.split_at(6);
+        let mut call = client.call(path, &[]).await;
+        call.send(some.to_vec(), false);
+        call.send(rest.to_vec(), true);
+        assert_eq!(call.end().await.code(), Some(Code::Unimplemented), "{path}");
     }
 }
 

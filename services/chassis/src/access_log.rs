@@ -96,17 +96,22 @@ impl Drop for Call {
         let took = self.began.elapsed();
         (self.metrics).call_ended(self.method.as_ref(), code_name(code), took);
         let method = self.uri.path();
+        // In characters, of what callers can make as long as they like.
+        const LONGEST: usize = 200;
         let text = |value: &Option<HeaderValue>| {
-            value
-                .as_ref()
-                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+            value.as_ref().map(|value| {
+                String::from_utf8_lossy(value.as_bytes())
+                    .chars()
+                    .take(LONGEST)
+                    .collect::<String>()
+            })
         };
         // A macro, because the level of a tracing event is fixed where it stands.
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
                     target: "access",
-                    method,
+                    method = format_args!("{method:.LONGEST$}"),
                     code = code_name(code),
                     duration_ms = took.as_micros() as f64 / 1000.0,
                     messages_in = self.traffic.received.load(Relaxed),
@@ -146,7 +151,7 @@ impl<B: Body<Data = Bytes, Error = Status> + Unpin> Body for Followed<B> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if let Some(Ok(frame)) = &frame {
             if let Some(data) = frame.data_ref() {
-                let length = |prefix: &_| Ok::<_, Infallible>(message_length(prefix));
+                let length = |_, prefix: &_| Ok::<_, Infallible>(message_length(prefix));
                 let Ok(()) = self.messages.feed(data, length);
                 (self.call.traffic.sent).store(self.messages.complete(), Relaxed);
             } else if let Some(trailers) = frame.trailers_ref() {

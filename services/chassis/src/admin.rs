@@ -3,10 +3,9 @@
 //! It never asks for TLS, so the kubelet's gRPC probe, VPC Lattice and `healthcheck` reach it whatever
 //! the gRPC listener demands. Keep it inside the network.
 
-use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::future::select;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::{body::Incoming, service::service_fn};
@@ -14,11 +13,15 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use tokio::net::TcpStream;
+use tokio::{
+    net::TcpStream,
+    select,
+    time::{Instant, sleep},
+};
 
 use crate::{
     call::{Shared, answer},
-    connection::Peer,
+    connection::{Peer, speaks},
     lifecycle::Phase,
     tls::Tls,
 };
@@ -34,6 +37,11 @@ pub(crate) async fn serve(
     peer: SocketAddr,
 ) {
     let closed = shared.lifecycle.reached(Phase::Closed);
+    let too_old = sleep(*shared.limits.max_connection_age);
+    let deadline = Instant::now() + *shared.limits.handshake_timeout;
+    if !speaks(&stream, deadline, &shared.lifecycle).await {
+        return;
+    }
     let peer = Arc::new(Peer::new(peer, Vec::new(), shared.lifecycle.closing()));
     let service = service_fn(move |request: Request<Incoming>| {
         let (shared, tls, peer) = (shared.clone(), tls.clone(), peer.clone());
@@ -55,7 +63,11 @@ pub(crate) async fn serve(
         .timer(TokioTimer::new())
         .max_concurrent_streams(20);
     let connection = settings.serve_connection(TokioIo::new(stream), service);
-    select(pin!(connection), pin!(closed)).await;
+    select! {
+        _ = connection => {}
+        () = closed => {}
+        () = too_old => {}
+    }
 }
 
 fn page(name: &str, shared: &Shared, tls: Option<&Tls>, path: &str) -> Response<Full<Bytes>> {

@@ -81,11 +81,9 @@ impl RequestBody {
             message_bytes,
             messages,
         } = self.allowed;
-        let mut begun = self.messages.complete();
-        let fed = self.messages.feed(&data, |prefix| {
+        let fed = self.messages.feed(&data, |before, prefix| {
             let length = message_length(prefix);
-            begun += 1;
-            if begun > messages {
+            if before >= messages {
                 // <https://github.com/grpc/grpc/blob/master/doc/statuscodes.md>
                 Err(Status::unimplemented(
                     "this method takes one request message",

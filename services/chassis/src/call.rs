@@ -36,14 +36,15 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// A permit for each call that may be open.
     pub(crate) calls: Arc<Semaphore>,
+    /// The same for health checks, which must not fail because there is much else to do.
+    pub(crate) checks: Arc<Semaphore>,
 }
 
 /// What a call holds until its stream has ended.
 pub(crate) struct Held {
     _open: OpenCall,
     _counted: Counted,
-    /// None for health checks, which must not fail because there is much to do, and for a call that
-    /// is refused.
+    /// None for a call that is one too many.
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -63,7 +64,7 @@ pub(crate) async fn answer(
     let may_begin = shared.may_begin(&mut parts, method, peer, &held);
     let call = Call::begin(&parts, peer.addr, method, shared.metrics.clone(), held);
     let ends = Ends {
-        closing: peer.closing.clone(),
+        peer: peer.clone(),
         deadline: may_begin.as_ref().ok().copied().flatten(),
         idle: *shared.limits.stream_idle_timeout,
         traffic: call.traffic(),
@@ -88,10 +89,11 @@ pub(crate) async fn answer(
 
 impl Shared {
     fn permit(&self, path: &str) -> Option<OwnedSemaphorePermit> {
-        if health::is_check(path) {
-            return None;
-        }
-        self.calls.clone().try_acquire_owned().ok()
+        let share = match health::is_check(path) {
+            true => &self.checks,
+            false => &self.calls,
+        };
+        share.clone().try_acquire_owned().ok()
     }
 
     /// Until when the call may take, if it may begin at all.
@@ -102,15 +104,15 @@ impl Shared {
         peer: &Peer,
         held: &Held,
     ) -> Result<Option<Instant>, Refusal> {
+        if held.permit.is_none() {
+            self.metrics.refuse(Refused::Call);
+            return Err(status::overloaded().into());
+        }
         let path = parts.uri.path();
         if health::is_load_balancer_check(path, &parts.headers) {
             return Ok(Instant::now().checked_add(*self.limits.unary_timeout));
         }
         protocol::check(&parts.method, &parts.headers)?;
-        if held.permit.is_none() && !health::is_check(path) {
-            self.metrics.refuse(Refused::Call);
-            return Err(status::overloaded().into());
-        }
         (self.auth).check(path, &mut parts.headers, &peer.names)?;
         Ok(self.deadline(&parts.headers, method)?)
     }

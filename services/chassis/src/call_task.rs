@@ -6,7 +6,7 @@
 use std::{
     cell::Cell,
     future::poll_fn,
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
@@ -27,7 +27,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, call: F) {
-        tokio::spawn(CALL.scope(CallTask::default(), run(call, self.stall)));
+        tokio::spawn(CALL.scope(CallTask::default(), run(Box::pin(call), self.stall)));
     }
 }
 
@@ -40,6 +40,7 @@ tokio::task_local! {
 pub(crate) struct CallTask {
     /// When the body gave out the data that it has not been asked to follow up.
     held_since: Cell<Option<Instant>>,
+    /// What the body knows too, for when the body is not asked.
     deadline: Cell<Option<Instant>>,
     given_up: Cell<Option<Code>>,
 }
@@ -79,8 +80,8 @@ impl CallTask {
     }
 }
 
-async fn run(call: impl Future<Output = ()>, stall: Duration) {
-    let mut call = pin!(call);
+/// `call` comes boxed, because a future that is moved into another takes its room twice.
+async fn run(mut call: Pin<Box<impl Future<Output = ()>>>, stall: Duration) {
     let mut timer = None;
     poll_fn(|cx| {
         if call.as_mut().poll(cx).is_ready() {

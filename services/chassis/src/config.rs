@@ -30,7 +30,7 @@ pub struct Config {
     #[arg(long = "listen", required = false)]
     pub listen_addr: SocketAddr,
 
-    /// Where to listen for /healthz, /readyz and /version, and for gRPC health checks in plaintext
+    /// Where to listen for /healthz, /readyz, /metrics and /version, and for plaintext gRPC health checks
     /// [default: the port after --listen]
     #[arg(long = "admin-listen")]
     pub admin_listen_addr: Option<SocketAddr>,

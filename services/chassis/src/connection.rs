@@ -22,6 +22,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     select,
+    task::coop::unconstrained,
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -45,9 +46,11 @@ pub(crate) async fn serve(
 ) {
     let _counted = shared.metrics.connection_opens();
     let closed = shared.lifecycle.reached(Phase::Closed);
+    // Its phases are boxed, so that an idle connection, of which there may be thousands, does not keep
+    // the room that its handshake took.
     let whole_connection = async {
         let deadline = Instant::now() + *shared.limits.handshake_timeout;
-        if !speaks(&stream, deadline, &shared.lifecycle).await {
+        if !Box::pin(speaks(&stream, deadline, &shared.lifecycle)).await {
             return;
         }
         if let Err(error) = set_options(&stream) {
@@ -55,12 +58,12 @@ pub(crate) async fn serve(
         }
         let peer = |names| Arc::new(Peer::new(addr, names, shared.lifecycle.closing()));
         match tls {
-            None => http2(&shared, stream, peer(Vec::new())).await,
-            Some(tls) => match timeout_at(deadline, tls.accept(stream)).await {
+            None => Box::pin(http2(&shared, stream, peer(Vec::new()))).await,
+            Some(tls) => match Box::pin(timeout_at(deadline, tls.accept(stream))).await {
                 Ok(Ok(stream)) => {
                     let certificates = stream.get_ref().1.peer_certificates();
                     let names = certificates.and_then(|chain| chain.first().map(auth::names));
-                    http2(&shared, stream, peer(names.unwrap_or_default())).await;
+                    Box::pin(http2(&shared, stream, peer(names.unwrap_or_default()))).await;
                 }
                 Ok(Err(error)) => tracing::debug!(peer = %addr, %error, "TLS handshake failed"),
                 Err(_) => tracing::debug!(peer = %addr, "TLS handshake took too long"),
@@ -72,7 +75,7 @@ pub(crate) async fn serve(
 
 /// Whether the peer says anything in time. Clients speak first, and one that stays silent would be a
 /// connection for nothing and hold up every drain.
-async fn speaks(stream: &TcpStream, deadline: Instant, lifecycle: &Lifecycle) -> bool {
+pub(crate) async fn speaks(stream: &TcpStream, deadline: Instant, lifecycle: &Lifecycle) -> bool {
     // For what has been sent and not yet arrived.
     const WHEN_DRAINING: Duration = Duration::from_millis(500);
 
@@ -118,20 +121,21 @@ where
         async move { Ok::<_, Infallible>(answer(&shared, &peer, request).await) }
     });
     let stream = TokioIo::new(Watched::new(stream, limits));
-    let mut connection = pin!(settings(limits).serve_connection(stream, service));
-    let farewell = async {
+    let mut connection = Box::pin(settings(limits).serve_connection(stream, service));
+    // Unconstrained, so that they are heard beside a peer that keeps the connection busy.
+    let farewell = Box::pin(unconstrained(async {
         select! {
             () = shared.lifecycle.reached(Phase::Draining) => Farewell::Draining,
             () = sleep(spread(*limits.max_connection_age)) => Farewell::MaxAge,
             () = peer.quiet_for(*limits.max_connection_idle) => Farewell::MaxIdle,
         }
-    };
-    let ended = match future::select(connection.as_mut(), pin!(farewell)).await {
+    }));
+    let ended = match future::select(connection.as_mut(), farewell).await {
         Either::Left((ended, _)) => ended,
         Either::Right((farewell, _)) => {
             tracing::debug!(peer = %peer.addr, reason = %farewell, "GOAWAY");
             connection.as_mut().graceful_shutdown();
-            let grace = pin!(farewell.grace(limits));
+            let grace = pin!(unconstrained(farewell.grace(limits)));
             match future::select(connection.as_mut(), grace).await {
                 Either::Left((ended, _)) => ended,
                 Either::Right(_) => {

@@ -26,16 +26,17 @@ use tokio::{
     task::coop::unconstrained,
     time::{Instant, sleep, sleep_until},
 };
-use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
 
-use crate::{body::Traffic, call_task::CallTask, metrics::Metrics, status::closing};
+use crate::{
+    body::Traffic, call_task::CallTask, connection::Peer, metrics::Metrics, status::closing,
+};
 
 /// When a call ends, whatever its handler does.
 #[derive(Debug, Clone)]
 pub(crate) struct Ends {
-    /// The connection, or the process, has no more time.
-    pub(crate) closing: CancellationToken,
+    /// Knows when the connection, or the process, has no more time.
+    pub(crate) peer: Arc<Peer>,
     pub(crate) deadline: Option<Instant>,
     /// How long the client may leave the call without a message.
     pub(crate) idle: Duration,
@@ -45,7 +46,7 @@ pub(crate) struct Ends {
 impl Ends {
     /// How the call ends, if it has to by now.
     fn over(&self) -> Option<Status> {
-        if self.closing.is_cancelled() {
+        if self.peer.closing.is_cancelled() {
             Some(closing())
         } else if self
             .deadline
@@ -64,7 +65,7 @@ impl Ends {
         let ends = self.clone();
         unconstrained(async move {
             select! {
-                () = ends.closing.cancelled() => closing(),
+                () = ends.peer.closing.cancelled() => closing(),
                 () = at(ends.deadline) => too_late(),
                 () = ends.idle() => Status::deadline_exceeded(format!(
                     "no message for {}", humantime::format_duration(ends.idle)

@@ -4,9 +4,8 @@
 //! A service is an [`App`]: a name, a default address, and a function that makes its [`Services`] from
 //! its own settings. Its whole `main` is [`main`]; tests drive [`App::parse`] and [`Server`] instead.
 //!
-//! A connection lives in `connection`, which also holds the life of a request. What can happen to a
-//! call besides being answered is in `guard`; the order in which a process ends is in `lifecycle` and
-//! `server`.
+//! A connection lives in `connection`, and a request in `call`. What can happen to a call besides being
+//! answered is in `guard`; the order in which a process ends is in `lifecycle` and `server`.
 
 use std::ffi::OsString;
 

@@ -19,25 +19,25 @@ pub struct Limits {
     pub max_calls: u32,
 
     /// Longest a peer may take for its first byte and TLS handshake, and again for the HTTP/2 preface
-    #[arg(long, default_value = "5s", value_parser = period)]
+    #[arg(long, default_value = "5s", value_parser = nonzero_period)]
     pub handshake_timeout: Duration,
 
     /// Longest that a frame may stay half sent, or what we send not be taken
-    #[arg(long, default_value = "10s", value_parser = period)]
+    #[arg(long, default_value = "10s", value_parser = nonzero_period)]
     pub stall_timeout: Duration,
 
     /// Longest a unary call may take, whatever deadline its client sets
-    #[arg(long, default_value = "10s", value_parser = period)]
+    #[arg(long, default_value = "10s", value_parser = nonzero_period)]
     pub unary_timeout: Duration,
 
     /// Longest that a call may wait for a message of its client while none is sent either
     // Envoy's default for the same. A Watch, whose client has said all it will, is not idle.
-    #[arg(long, default_value = "5m", value_parser = period)]
+    #[arg(long, default_value = "5m", value_parser = nonzero_period)]
     pub stream_idle_timeout: Duration,
 
     /// Age at which a connection is asked to go, give or take 10 %, so that clients spread anew
     // gRFC A9. Minutes, because behind a ClusterIP or an NLB a new replica gets no calls until then.
-    #[arg(long, default_value = "10m", value_parser = period)]
+    #[arg(long, default_value = "10m", value_parser = nonzero_period)]
     pub max_connection_age: Duration,
 
     /// How long its calls may go on after that
@@ -46,7 +46,7 @@ pub struct Limits {
 
     /// How long a connection may be without a call
     // gRFC A9. Above the 60 s of an ALB, which should be the one to close what it pools.
-    #[arg(long, default_value = "5m", value_parser = period)]
+    #[arg(long, default_value = "5m", value_parser = nonzero_period)]
     pub max_connection_idle: Duration,
 }
 
@@ -60,4 +60,12 @@ pub(crate) fn period(text: &str) -> Result<Duration, String> {
         return Err("more than a year".to_owned());
     }
     Ok(period)
+}
+
+/// Likewise, and not nothing: many write 0 for "never", which this would turn into "at once".
+fn nonzero_period(text: &str) -> Result<Duration, String> {
+    match period(text)? {
+        period if period.is_zero() => Err("must be more than nothing".to_owned()),
+        period => Ok(period),
+    }
 }

@@ -35,7 +35,10 @@ impl Refusal {
 pub(crate) fn check(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
     if method != Method::POST {
         return Err(Refusal {
-            status: Status::internal(format!("method {method:.20}: gRPC has only POST")),
+            status: Status::internal(format!(
+                "method {:.20}: gRPC has only POST",
+                method.as_str()
+            )),
             http: StatusCode::METHOD_NOT_ALLOWED,
         });
     }
@@ -44,7 +47,7 @@ pub(crate) fn check(method: &Method, headers: &HeaderMap) -> Result<(), Refusal>
         let found = String::from_utf8_lossy(content_type.unwrap_or_default());
         return Err(Refusal {
             status: Status::invalid_argument(format!(
-                "content-type {found:.100?}: gRPC has application/grpc"
+                "content-type \"{found:.100}\": gRPC has application/grpc"
             )),
             http: StatusCode::UNSUPPORTED_MEDIA_TYPE,
         });
@@ -56,11 +59,10 @@ pub(crate) fn check(method: &Method, headers: &HeaderMap) -> Result<(), Refusal>
 /// letters.
 fn is_grpc(content_type: &[u8]) -> bool {
     let essence = content_type.split(|byte| *byte == b';').next();
-    let essence = essence
-        .unwrap_or_default()
-        .trim_ascii()
-        .to_ascii_lowercase();
-    matches!(&*essence, b"application/grpc" | b"application/grpc+proto")
+    let essence = essence.unwrap_or_default().trim_ascii();
+    [&b"application/grpc"[..], b"application/grpc+proto"]
+        .iter()
+        .any(|known| essence.eq_ignore_ascii_case(known))
 }
 
 /// Has replies packed if the request is, and in the same way. Nearly every client accepts gzip, but

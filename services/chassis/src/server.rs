@@ -55,6 +55,8 @@ impl Server {
         let auth = Auth::read(config)?;
         let identity = Identity::find(config).await;
         let metrics = Arc::new(Metrics::new());
+        // At once, Watches included.
+        const MOST_CHECKS: usize = 1000;
         let shared = |services, auth| {
             Arc::new(Shared {
                 services,
@@ -64,6 +66,7 @@ impl Server {
                 auth,
                 metrics: metrics.clone(),
                 calls: Arc::new(Semaphore::new(config.limits.max_calls as usize)),
+                checks: Arc::new(Semaphore::new(MOST_CHECKS)),
             })
         };
         Ok(Self {

@@ -158,11 +158,9 @@ impl Services {
         Ok(serve!(both, v1alpha, LONGEST_REQUEST))
     }
 
-    /// The method that a path names, if it is served.
+    /// The method that a path names, whether or not it is served.
     pub(crate) fn method(&self, path: &str) -> Option<&Method> {
-        self.methods
-            .get(path)
-            .filter(|_| self.service(path).is_some())
+        self.methods.get(path)
     }
 
     /// Has the service answer that the path of the request, `/package.Service/Method`, names.

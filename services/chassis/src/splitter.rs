@@ -29,12 +29,12 @@ impl<const HEADER: usize> Splitter<HEADER> {
         }
     }
 
-    /// Takes the next bytes. `length` says of each header how long its payload is; if it refuses one,
-    /// the error comes with how many of these bytes stand before that unit.
+    /// Takes the next bytes. `length` says of each unit, by its number from 0 and its header, how long the
+    /// payload is; if it refuses one, the error comes with how many of these bytes stand before that unit.
     pub(crate) fn feed<E>(
         &mut self,
         bytes: &[u8],
-        mut length: impl FnMut(&[u8; HEADER]) -> Result<usize, E>,
+        mut length: impl FnMut(u64, &[u8; HEADER]) -> Result<usize, E>,
     ) -> Result<(), (usize, E)> {
         let mut begin = 0;
         let mut at = 0;
@@ -51,7 +51,8 @@ impl<const HEADER: usize> Splitter<HEADER> {
                 if self.filled < HEADER {
                     break;
                 }
-                self.payload_left = length(&self.header).map_err(|refused| (begin, refused))?;
+                self.payload_left =
+                    length(self.complete, &self.header).map_err(|refused| (begin, refused))?;
             } else {
                 let taken = rest.len().min(self.payload_left);
                 self.payload_left -= taken;
@@ -103,7 +104,7 @@ mod tests {
             let mut rest = bytes.as_slice();
             for cut in cuts.iter().cycle() {
                 let (part, left) = rest.split_at((*cut).min(rest.len()));
-                splitter.feed(part, |[length]| Ok::<_, Infallible>((*length).into())).expect("no limit");
+                splitter.feed(part, |_, [length]| Ok::<_, Infallible>((*length).into())).expect("no limit");
                 rest = left;
                 if rest.is_empty() { break; }
             }
@@ -117,7 +118,7 @@ mod tests {
         ) {
             let before = stream(&payloads);
             let bytes = [before.as_slice(), &[99, 1, 2]].concat();
-            let refusal = Splitter::<1>::new().feed(&bytes, |[length]| match length {
+            let refusal = Splitter::<1>::new().feed(&bytes, |_, [length]| match length {
                 99 => Err("too long"),
                 length => Ok((*length).into()),
             });

@@ -11,7 +11,7 @@ use rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use tokio::{net::TcpStream, sync::Semaphore, time::sleep};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -74,11 +74,12 @@ impl Tls {
     }
 
     /// Shakes hands, or waits for its turn to.
-    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<Box<TlsStream<TcpStream>>> {
         // Dropped with `self` at the latest, so it is never closed.
         let _turn = self.handshakes.acquire().await;
         let acceptor = self.current().acceptor.clone();
-        acceptor.accept(stream).await
+        // Boxed because it is large, and a future that it is moved through holds it twice.
+        acceptor.accept(stream).await.map(Box::new)
     }
 
     /// Why what is in the files now is not what is presented.
@@ -163,6 +164,10 @@ impl Files {
                 format!("TLS_CERT={cert}, TLS_KEY={key}: {error}")
             })?;
         tls.alpn_protocols = vec![b"h2".to_vec()];
+        if self.client_ca.is_some() {
+            // A session that is taken up again would outlive the certificate it began with.
+            tls.session_storage = Arc::new(NoServerSessionStorage {});
+        }
         Ok(TlsAcceptor::from(Arc::new(tls)))
     }
 }

@@ -159,9 +159,9 @@ impl Timer {
     }
 }
 
-/// PINGs, settings and frames of no use, in one second. A peer that measures bandwidth sends a PING a
-/// round trip at most; gRFC A8 would have it wait for minutes.
-const MOST_CONTROL_FRAMES: u32 = 1000;
+/// PINGs, settings and frames of no use, in one second. grpc-go measures bandwidth with a PING a round
+/// trip, and near by that is a tenth of a millisecond.
+const MOST_CONTROL_FRAMES: u32 = 10_000;
 
 /// What was counted in the current second.
 #[derive(Default)]
@@ -215,7 +215,7 @@ impl Frames {
         const END_HEADERS: u8 = 4;
         let mut control = 0;
         let complete = self.splitter.complete();
-        let fed = self.splitter.feed(bytes, |&[a, b, c, kind, flags, ..]| {
+        let fed = self.splitter.feed(bytes, |_, &[a, b, c, kind, flags, ..]| {
             // h2 would take calls from a client that has never sent any.
             if !std::mem::replace(&mut self.greeted, true) && kind != SETTINGS {
                 return Err("SETTINGS must come first");

@@ -612,7 +612,7 @@ fn goaways() -> Vec<Case> {
 fn floods() -> Vec<Case> {
     const FRAMES: &str = "RFC 9113, 10.5; README, limits";
     let odd = || (1..).step_by(2);
-    let flood = |name, frame: Vec<u8>| case(name, FRAMES, &[frame.repeat(3000)], Reaction::Closed);
+    let flood = |name, frame: Vec<u8>| case(name, FRAMES, &[frame.repeat(12_000)], Reaction::Closed);
     let reset = |stream| [open(stream, &head()), rst_stream(stream, code::CANCEL)].concat();
     let rapid: Vec<_> = odd().take(2000).map(reset).collect();
     let full: Vec<_> = odd().take(201).map(chat).chain(odd().take(200).map(end)).collect();
