@@ -94,8 +94,8 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    // Each case is a connection with frames by the dozen.
-    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 16))]
+    // As many frames as other properties have cases: some 32 to each of these.
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 32))]
 
     #[test]
     fn any_frames_leave_nothing_behind(
