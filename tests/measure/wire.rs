@@ -3,23 +3,16 @@
 use std::net::SocketAddr;
 
 use bytes::{Buf as _, BytesMut};
-use harness::PREFACE;
+use harness::{PREFACE, frames};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
-pub(crate) const DATA: u8 = 0;
-pub(crate) const HEADERS: u8 = 1;
-pub(crate) const RST_STREAM: u8 = 3;
-pub(crate) const SETTINGS: u8 = 4;
-pub(crate) const PING: u8 = 6;
-pub(crate) const GOAWAY: u8 = 7;
-pub(crate) const WINDOW_UPDATE: u8 = 8;
-
-pub(crate) const END_STREAM: u8 = 1;
-pub(crate) const END_HEADERS: u8 = 4;
-pub(crate) const ACK: u8 = 1;
+pub(crate) use harness::frames::{
+    flag::{ACK, END_HEADERS, END_STREAM},
+    kind::{DATA, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE},
+};
 
 /// Most that a window can be opened by.
 pub(crate) const WHOLE_WINDOW: [u8; 4] = 0x7fff_ffff_u32.to_be_bytes();
@@ -29,11 +22,7 @@ pub(crate) const EMPTY_MESSAGE: &[u8] = &[0; 5];
 
 /// Appends a frame.
 pub(crate) fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-    let [_, length @ ..] = (payload.len() as u32).to_be_bytes();
-    out.extend(length);
-    out.extend([kind, flags]);
-    out.extend(stream.to_be_bytes());
-    out.extend(payload);
+    out.extend(frames::frame(kind, flags, stream, payload));
 }
 
 /// The header block of a gRPC call, the same for every stream: nothing of it is to be remembered.
