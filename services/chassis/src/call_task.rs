@@ -72,9 +72,11 @@ impl CallTask {
 
     /// When to give up if nothing moves, and with which code.
     fn patience(&self, stall: Duration) -> Option<(Instant, Code)> {
+        // For what is under way to move, so that the body can say itself how the call ends.
+        const GRACE: Duration = Duration::from_secs(1);
         let stalled = self.held_since.get()? + stall;
-        Some(match self.deadline.get() {
-            Some(deadline) if deadline < stalled => (deadline, Code::DeadlineExceeded),
+        Some(match self.deadline.get().map(|deadline| deadline + GRACE) {
+            Some(too_late) if too_late < stalled => (too_late, Code::DeadlineExceeded),
             _ => (stalled, Code::Unavailable),
         })
     }
