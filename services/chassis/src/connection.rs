@@ -276,6 +276,7 @@ impl Drop for OpenCall {
 mod tests {
     use std::{net::Ipv4Addr, time::Duration};
 
+    use socket2::SockRef;
     use tokio::{
         io::AsyncWriteExt as _,
         join,
@@ -283,7 +284,7 @@ mod tests {
         time::Instant,
     };
 
-    use super::{speaks, spread};
+    use super::{set_options, speaks, spread};
     use crate::lifecycle::{Lifecycle, Phase};
 
     #[tokio::test]
@@ -302,6 +303,24 @@ mod tests {
             said.expect("sent");
             assert_eq!(heard, !says.is_empty());
         }
+    }
+
+    #[tokio::test]
+    async fn the_kernel_is_told_how_long_to_wait_for_a_peer() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .expect("a free port");
+        let addr = listener.local_addr().expect("bound");
+        let stream = TcpStream::connect(addr).await.expect("queued");
+        set_options(&stream).expect("options");
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().expect("an option"));
+        assert!(socket.keepalive().expect("an option"));
+        #[cfg(target_os = "linux")]
+        assert_eq!(
+            socket.tcp_user_timeout().expect("an option"),
+            Some(Duration::from_secs(20))
+        );
     }
 
     #[test]
