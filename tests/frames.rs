@@ -8,7 +8,7 @@ use harness::{
     cases::{H2_DIFFERS, cases, play, stalls},
     frames, get, start, within,
 };
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::TestRunner};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -93,26 +93,34 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|(kind, flags, stream, payload)| frames::frame(kind, flags, stream, &payload))
 }
 
-proptest! {
-    // As many frames as other properties have cases: some 32 to each of these.
-    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 32))]
-
-    #[test]
-    fn any_frames_leave_nothing_behind(
-        connections in prop::collection::vec(prop::collection::vec(any_frame(), 1..32), 1..4),
-    ) {
+#[test]
+fn any_frames_leave_nothing_behind() {
+    // As many frames as other properties have cases: some 32 to each of these. The macro would have
+    // PROPTEST_CASES win over this.
+    let config = ProptestConfig {
+        cases: ProptestConfig::default().cases / 32,
+        source_file: Some(file!()),
+        ..ProptestConfig::default()
+    };
+    let connections = prop::collection::vec(prop::collection::vec(any_frame(), 1..32), 1..4);
+    let played = TestRunner::new(config).run(&connections, |connections| {
         let runtime = Runtime::new().expect("a runtime");
-        runtime.block_on(async {
-            let server = start(greeter::APP, &[]).await;
-            let tasks = Handle::current().metrics().num_alive_tasks();
-            for frames in connections {
-                let mut peer = TcpStream::connect(server.addr).await.expect("queued");
-                // The server may have heard enough before the end.
-                let _ = peer.write_all(&[PREFACE, &frames.concat()].concat()).await;
-                let _ = peer.shutdown().await;
-                let _ = within(peer.read_to_end(&mut Vec::new())).await;
-            }
-            within(nothing_is_left(&server, tasks)).await;
-        });
+        runtime.block_on(hear_out(&connections));
+        Ok(())
+    });
+    played.expect("nothing left behind");
+}
+
+/// Has a server of its own hear the frames of each connection to their end.
+async fn hear_out(connections: &[Vec<Vec<u8>>]) {
+    let server = start(greeter::APP, &[]).await;
+    let tasks = Handle::current().metrics().num_alive_tasks();
+    for frames in connections {
+        let mut peer = TcpStream::connect(server.addr).await.expect("queued");
+        // The server may have heard enough before the end.
+        let _ = peer.write_all(&[PREFACE, &frames.concat()].concat()).await;
+        let _ = peer.shutdown().await;
+        let _ = within(peer.read_to_end(&mut Vec::new())).await;
     }
+    within(nothing_is_left(&server, tasks)).await;
 }

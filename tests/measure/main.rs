@@ -19,6 +19,7 @@ mod client;
 mod descriptors;
 mod finding;
 mod floods;
+mod frames;
 mod load;
 mod overload;
 mod shutdown;
@@ -55,6 +56,11 @@ struct Row {
 const BY_NAME: [&str; 2] = ["saturation", "soak"];
 
 const ROWS: &[Row] = &[
+    Row {
+        name: "frames",
+        goal: "every raw-frame case that h2 leaves to its users has the reaction that is required",
+        measure: |side, _| Box::pin(frames::frames(side)),
+    },
     Row {
         name: "sigterm",
         goal: "SIGTERM to exit ≤ 3.2 s (lame duck 0.2 s, drain 2 s) with 100 silent peers, a Watch, an idle stream and a mute HTTP/2 peer; idle ≤ 100 ms",
