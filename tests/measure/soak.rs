@@ -32,14 +32,16 @@ pub(crate) async fn soak(side: Side, minutes: u64) -> Finding {
     let drift = both.map_or(f64::NAN, |(first, last)| {
         last.div_duration_f64(first) * 100.0 - 100.0
     });
+    // Minutes are too short to tell a slope from a step, or a drift from noise.
+    let tells = minutes >= 30;
     Finding::new()
         .goal(
             done.failed == 0,
             format!("{} failed of {}", done.failed, done.calls),
         )
-        .goal(slope <= 1.0, format!("RSS {slope:+.2} MB/h"))
+        .goal(!tells || slope <= 1.0, format!("RSS {slope:+.2} MB/h"))
         .goal(
-            drift <= 10.0,
+            !tells || drift <= 10.0,
             format!("p99 {} → {}, {drift:+.0} %", time(first), time(last)),
         )
         .note(format!(
