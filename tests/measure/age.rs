@@ -66,7 +66,7 @@ pub(crate) async fn age(side: Side) -> Finding {
             ),
         )
         .goal(spread <= 16.92, format!("chi-square {spread:.1}"))
-        .goal(failed == 0, format!("{failed} failed calls"))
+        .goal(failed == 0, format!("{failed} lost calls"))
         .note(format!(
             "closed by {}",
             time(lives.iter().filter_map(|life| life.closed).max())

@@ -70,7 +70,7 @@ pub(crate) async fn rotations(side: Side, long: bool) -> Finding {
                 ))
             ),
         )
-        .goal(failed == 0, format!("{failed} failed of {calls} calls"))
+        .goal(failed == 0, format!("{failed} lost of {calls} calls"))
         .note(format!("{turned} rotations"))
 }
 

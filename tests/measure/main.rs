@@ -83,7 +83,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "age",
-        goal: "GOAWAY at 2 s ± 10 % to 1000 connections, chi-square over 10 parts ≤ 16.92, 0 failed calls",
+        goal: "GOAWAY at 2 s ± 10 % to 1000 connections, chi-square over 10 parts ≤ 16.92, 0 lost calls",
         measure: |side, _| Box::pin(age::age(side)),
     },
     Row {
@@ -118,7 +118,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "rotations",
-        goal: "new certificate presented ≤ 5 s after the swap, 0 failed calls",
+        goal: "new certificate presented ≤ 5 s after the swap, 0 lost calls",
         measure: |side, options| Box::pin(certificates::rotations(side, options.long)),
     },
     Row {
@@ -138,7 +138,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "soak",
-        goal: "half the peak: 0 failures; over half an hour and more, RSS ≤ +1 MB/h and p99 drift ≤ 10 %",
+        goal: "half the peak: 0 lost; over half an hour and more, RSS ≤ +1 MB/h and p99 drift ≤ 10 %",
         measure: |side, options| Box::pin(soak::soak(side, options.minutes)),
     },
 ];

@@ -37,7 +37,7 @@ pub(crate) async fn soak(side: Side, minutes: u64) -> Finding {
     Finding::new()
         .goal(
             done.failed == 0,
-            format!("{} failed of {}", done.failed, done.calls),
+            format!("{} lost of {}", done.failed, done.calls),
         )
         .goal(!tells || slope <= 1.0, format!("RSS {slope:+.2} MB/h"))
         .goal(
