@@ -97,15 +97,14 @@ fn set_options(stream: &TcpStream) -> std::io::Result<()> {
         .with_time(Duration::from_secs(60))
         .with_interval(Duration::from_secs(10))
         .with_retries(3);
-    // gRFC A18: data that is not acknowledged for so long has no one to acknowledge it.
-    const USER_TIMEOUT: Duration = Duration::from_secs(20);
 
     let socket = SockRef::from(stream);
     // Messages are answered at once: waiting to fill a segment only adds delay.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&KEEPALIVE)?;
+    // gRFC A18: data that is not acknowledged for so long has no one to acknowledge it.
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(20)))?;
     Ok(())
 }
 
