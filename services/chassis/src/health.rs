@@ -4,11 +4,12 @@
 //! the protocol wants SERVICE_UNKNOWN on an open stream, starts out SERVING, and keeps Watch streams
 //! open through a shutdown.
 
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 
 use http::{HeaderMap, Request, Response, header::USER_AGENT};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
+use tokio::time::{sleep, timeout};
 use tokio_stream::Stream;
 use tonic::{Status, body::Body};
 
@@ -30,11 +31,18 @@ pub mod v1 {
     pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("health");
 }
 
+/// Time for GOAWAY to arrive before a Watch ends: its client will ask again at once, and h2 takes what
+/// belongs to a call beyond its last GOAWAY for a breach of the protocol, and closes the connection under
+/// the calls that are still open.
+const GOODBYE: Duration = Duration::from_millis(500);
+
 /// The health of a process: of the server as a whole (`""`) and of each service on it.
 #[derive(Debug, Clone)]
 pub(crate) struct Health {
     names: Vec<&'static str>,
     lifecycle: Lifecycle,
+    /// How long a Watch may be silent.
+    heartbeat: Duration,
 }
 
 impl Health {
@@ -42,9 +50,14 @@ impl Health {
     pub(crate) fn new(
         services: impl IntoIterator<Item = &'static str>,
         lifecycle: Lifecycle,
+        heartbeat: Duration,
     ) -> Self {
         let names = [""].into_iter().chain(services).collect();
-        Self { names, lifecycle }
+        Self {
+            names,
+            lifecycle,
+            heartbeat,
+        }
     }
 
     pub(crate) fn into_server(self) -> HealthServer<Self> {
@@ -109,10 +122,14 @@ impl Protocol for Health {
                 }
                 // Nothing will ever change again, and an open Watch would hold the connection.
                 if phase >= Phase::Draining {
+                    sleep(GOODBYE).await;
                     Err(closing())?;
                 }
-                // Cannot fail: `health` keeps a sender alive.
-                let _ = phases.changed().await;
+                match timeout(health.heartbeat, phases.changed()).await {
+                    // Never closed: `health` keeps a sender alive.
+                    Ok(_) => {}
+                    Err(_) => last = None,
+                }
             }
         })))
     }

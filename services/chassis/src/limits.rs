@@ -35,6 +35,12 @@ pub struct Limits {
     #[arg(long, default_value = "5m", value_parser = nonzero_period)]
     pub stream_idle_timeout: Duration,
 
+    /// Longest silence of a health Watch; after it, the status is said again
+    // Under the minute after which an ALB cuts a stream on which no message passes. The protocol lets a
+    // status be repeated, and PING, or DATA without a byte, is no message to a load balancer.
+    #[arg(long, default_value = "25s", value_parser = nonzero_period)]
+    pub watch_heartbeat: Duration,
+
     /// Age at which a connection is asked to go, give or take 10 %, so that clients spread anew
     // gRFC A9. Minutes, because behind a ClusterIP or an NLB a new replica gets no calls until then.
     #[arg(long, default_value = "10m", value_parser = nonzero_period)]

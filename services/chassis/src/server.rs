@@ -46,7 +46,8 @@ impl Server {
         services: Services,
     ) -> Result<Self, Error> {
         let lifecycle = Lifecycle::new();
-        let health = Health::new(services.names(), lifecycle.clone());
+        let heartbeat = *config.limits.watch_heartbeat;
+        let health = Health::new(services.names(), lifecycle.clone(), heartbeat);
         let mut services = services.with_health(health.clone());
         if config.reflection {
             services = services.with_reflection()?;

@@ -10,15 +10,18 @@ use proto::routeguide::{
     self as wire, RouteNote, RouteSummary,
     route_guide_server::{RouteGuide, RouteGuideServer},
 };
+use tokio::select;
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 mod features;
+mod heartbeat;
 mod notes;
 mod point;
 mod route;
 
 use features::{Feature, Features};
+use heartbeat::Heartbeat;
 use notes::{Notes, TooLong};
 use point::{Point, Rectangle};
 use route::Route;
@@ -122,17 +125,41 @@ impl RouteGuide for Service {
         &self,
         request: Request<Streaming<RouteNote>>,
     ) -> Result<Response<Self::RouteChatStream>, Status> {
+        let mut heartbeat = heartbeat(request.metadata())?;
         let mut incoming = request.into_inner();
         let notes = self.notes.clone();
         Ok(Response::new(Box::pin(async_stream::try_stream! {
-            while let Some(note) = incoming.message().await? {
-                let place = needed_point("location", note.location)?;
-                for earlier in notes.leave(place, &note.message).map_err(refusal)? {
-                    yield RouteNote { location: note.location, message: earlier.to_string() };
+            loop {
+                let heard = select! {
+                    heard = incoming.message() => Some(heard),
+                    () = heartbeat.due() => None,
+                };
+                match heard.transpose()? {
+                    Some(None) => break,
+                    Some(Some(note)) => {
+                        let place = needed_point("location", note.location)?;
+                        for earlier in notes.leave(place, &note.message).map_err(refusal)? {
+                            heartbeat.said();
+                            yield RouteNote { location: note.location, message: earlier.to_string() };
+                        }
+                    }
+                    None => {
+                        heartbeat.said();
+                        yield RouteNote::default();
+                    }
                 }
             }
         })))
     }
+}
+
+/// What a chat asks for with `x-heartbeat`.
+fn heartbeat(metadata: &MetadataMap) -> Result<Heartbeat, Status> {
+    const NAME: &str = "x-heartbeat";
+    let seconds = metadata
+        .get(NAME)
+        .map(|value| value.to_str().unwrap_or("?"));
+    Heartbeat::asked(seconds).map_err(|problem| invalid_argument(NAME, problem))
 }
 
 /// The point that `field` of a request holds; `field` is empty where the request itself is the point.
