@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, io, iter};
 
-use tonic::{Code, Status, TimeoutExpired};
+use tonic::{Code, Status};
 
 use crate::printable;
 
@@ -26,19 +26,10 @@ impl Failure {
             Self::Output(_) => 1,
         }
     }
-
-    pub(crate) fn deadline_exceeded() -> Self {
-        Self::Rpc(Status::deadline_exceeded("no answer within --max-time"))
-    }
 }
 
 impl From<Status> for Failure {
-    /// tonic reports a deadline that its own client has kept as CANCELLED.
     fn from(status: Status) -> Self {
-        let timed_out = || causes(&status).any(|cause| cause.is::<TimeoutExpired>());
-        if status.code() == Code::Cancelled && timed_out() {
-            return Self::deadline_exceeded();
-        }
         Self::Rpc(status)
     }
 }
@@ -74,7 +65,7 @@ impl fmt::Display for Failure {
 }
 
 /// What led to `error`, from the nearest cause to the first.
-pub(crate) fn causes(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+fn causes(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     let mut next = error.source();
     iter::from_fn(move || {
         let cause = next?;

@@ -10,11 +10,13 @@ use std::{
 
 use clap::Parser;
 
+mod chat;
 mod connection;
 mod failure;
 mod input;
 mod printer;
 
+pub use chat::{Rest, chat};
 pub use connection::{Channel, Connection};
 pub use failure::Failure;
 pub use input::input;

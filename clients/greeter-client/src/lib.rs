@@ -1,8 +1,10 @@
 //! Calls `helloworld.Greeter` from the command line.
 
 use clap::{Parser, Subcommand};
-use cli::{Channel, Client, Connection, Failure, Format, Printer, input, printable};
-use proto::helloworld::{HelloReply, HelloRequest, greeter_client::GreeterClient};
+use cli::{Channel, Client, Connection, Failure, Format, Printer, chat, input, printable};
+use proto::helloworld::{
+    HelloReply, HelloRequest, greeter_client::GreeterClient, greeter_server::SERVICE_NAME,
+};
 use tokio_stream::StreamExt as _;
 
 const EXAMPLES: &str = "\
@@ -20,7 +22,8 @@ Exits 0 on success, 64 plus the gRPC code when a call fails, 2 on a wrong comman
 #[derive(Debug, Parser)]
 #[command(name = "greeter-client", version, after_help = EXAMPLES)]
 pub struct CommandLine {
-    /// Whom to call: http://HOST:PORT, https://HOST:PORT, or HOST:PORT
+    /// Whom to call: http://HOST:PORT, https://HOST:PORT, or HOST:PORT; several with commas, or
+    /// dns:///HOST:PORT for all addresses of a name
     #[arg(long, global = true, default_value = "http://localhost:9000")]
     addr: String,
 
@@ -54,16 +57,23 @@ enum Command {
     },
 }
 
+/// A greeting changes nothing.
+const IDEMPOTENT: &[&str] = &[
+    "/helloworld.Greeter/SayHello",
+    "/helloworld.Greeter/SayHelloStreamReply",
+    "/helloworld.Greeter/SayHelloBidiStream",
+];
+
 impl Client for CommandLine {
     fn format(&self) -> Format {
         self.output
     }
 
     async fn run(self, printer: &mut Printer<'_>) -> Result<(), Failure> {
-        let client = GreeterClient::new(self.connection.channel(&self.addr)?);
-        self.connection
-            .within(call(client, self.command, printer))
-            .await
+        let channel = self
+            .connection
+            .channel(&self.addr, SERVICE_NAME, IDEMPOTENT)?;
+        call(GreeterClient::new(channel), self.command, printer).await
     }
 }
 
@@ -81,9 +91,12 @@ async fn call(
         }
         Command::Stream { name } => client.say_hello_stream_reply(request(name)).await?,
         Command::Chat { names } => {
-            client
-                .say_hello_bidi_stream(input(names).map(request))
-                .await?
+            let names = input(names).map(request);
+            let open = async |names| client.say_hello_bidi_stream(names).await;
+            return chat(printer, names, open, |reply| {
+                Some(printable(&reply.message))
+            })
+            .await;
         }
     };
     printer.served_by(replies.metadata())?;

@@ -1,11 +1,13 @@
 //! Calls `routeguide.RouteGuide` from the command line.
 
 use clap::{Parser, Subcommand};
-use cli::{Channel, Client, Connection, Failure, Format, Printer, input, printable};
+use cli::{Channel, Client, Connection, Failure, Format, Printer, chat, input, printable};
 use proto::routeguide::{
     Feature, Point, Rectangle, RouteNote, route_guide_client::RouteGuideClient,
+    route_guide_server::SERVICE_NAME,
 };
 use tokio_stream::{Stream, StreamExt as _};
+use tonic::Request;
 
 mod arguments;
 mod tour;
@@ -30,7 +32,8 @@ Exits 0 on success, 64 plus the gRPC code when a call fails, 2 on a wrong comman
 #[derive(Debug, Parser)]
 #[command(name = "route-guide-client", version, after_help = EXAMPLES)]
 pub struct CommandLine {
-    /// Whom to call: http://HOST:PORT, https://HOST:PORT, or HOST:PORT
+    /// Whom to call: http://HOST:PORT, https://HOST:PORT, or HOST:PORT; several with commas, or
+    /// dns:///HOST:PORT for all addresses of a name
     #[arg(long, global = true, default_value = "http://localhost:50051")]
     addr: String,
 
@@ -77,18 +80,24 @@ enum Command {
     },
 }
 
+/// The methods that may be carried out twice: all but RouteChat, which leaves notes.
+pub const IDEMPOTENT: &[&str] = &[
+    "/routeguide.RouteGuide/GetFeature",
+    "/routeguide.RouteGuide/ListFeatures",
+    "/routeguide.RouteGuide/RecordRoute",
+];
+
 impl Client for CommandLine {
     fn format(&self) -> Format {
         self.output
     }
 
     async fn run(self, printer: &mut Printer<'_>) -> Result<(), Failure> {
-        let client = RouteGuideClient::new(self.connection.channel(&self.addr)?);
-        let mut guide = Guide {
-            client,
-            connection: self.connection,
-            printer,
-        };
+        let channel = self
+            .connection
+            .channel(&self.addr, SERVICE_NAME, IDEMPOTENT)?;
+        let client = RouteGuideClient::new(channel);
+        let mut guide = Guide { client, printer };
         match self.command.unwrap_or(Command::Tour) {
             Command::Tour => tour::tour(&mut guide).await,
             Command::GetFeature { at } => guide.get_feature(at.0).await,
@@ -104,89 +113,73 @@ impl Client for CommandLine {
 /// Calls each method and prints what comes back.
 struct Guide<'a, 'p> {
     client: RouteGuideClient<Channel>,
-    connection: Connection,
     printer: &'a mut Printer<'p>,
 }
 
 impl Guide<'_, '_> {
     async fn get_feature(&mut self, at: Point) -> Result<(), Failure> {
-        self.connection
-            .within(async {
-                let response = self.client.get_feature(at).await?;
-                self.printer.served_by(response.metadata())?;
-                let feature = response.into_inner();
-                let words = if feature.name.is_empty() {
-                    format!("Found no feature at {}", place(&feature.location))
-                } else {
-                    in_words(&feature)
-                };
-                Ok(self.printer.message(&feature, &words)?)
-            })
-            .await
+        let response = self.client.get_feature(at).await?;
+        self.printer.served_by(response.metadata())?;
+        let feature = response.into_inner();
+        let words = if feature.name.is_empty() {
+            format!("Found no feature at {}", place(&feature.location))
+        } else {
+            in_words(&feature)
+        };
+        Ok(self.printer.message(&feature, &words)?)
     }
 
     async fn list_features(&mut self, lo: Point, hi: Point) -> Result<Vec<Feature>, Failure> {
-        self.connection
-            .within(async {
-                let area = Rectangle {
-                    lo: Some(lo),
-                    hi: Some(hi),
-                };
-                let response = self.client.list_features(area).await?;
-                self.printer.served_by(response.metadata())?;
-                let mut stream = response.into_inner();
-                let mut features = Vec::new();
-                while let Some(feature) = stream.message().await? {
-                    self.printer.message(&feature, &in_words(&feature))?;
-                    features.push(feature);
-                }
-                Ok(features)
-            })
-            .await
+        let area = Rectangle {
+            lo: Some(lo),
+            hi: Some(hi),
+        };
+        let response = self.client.list_features(area).await?;
+        self.printer.served_by(response.metadata())?;
+        let mut stream = response.into_inner();
+        let mut features = Vec::new();
+        while let Some(feature) = stream.message().await? {
+            self.printer.message(&feature, &in_words(&feature))?;
+            features.push(feature);
+        }
+        Ok(features)
     }
 
     async fn record_route(
         &mut self,
         points: impl Stream<Item = Point> + Send + 'static,
     ) -> Result<(), Failure> {
-        self.connection
-            .within(async {
-                let response = self.client.record_route(points).await?;
-                self.printer.served_by(response.metadata())?;
-                let summary = response.into_inner();
-                let words = format!(
-                    "Finished trip with {} points\nPassed {} features\nTravelled {} meters\n\
-                     It took {} seconds",
-                    summary.point_count,
-                    summary.feature_count,
-                    summary.distance,
-                    summary.elapsed_time
-                );
-                Ok(self.printer.message(&summary, &words)?)
-            })
-            .await
+        let response = self.client.record_route(points).await?;
+        self.printer.served_by(response.metadata())?;
+        let summary = response.into_inner();
+        let words = format!(
+            "Finished trip with {} points\nPassed {} features\nTravelled {} meters\n\
+             It took {} seconds",
+            summary.point_count, summary.feature_count, summary.distance, summary.elapsed_time
+        );
+        Ok(self.printer.message(&summary, &words)?)
     }
 
     async fn route_chat(
         &mut self,
         notes: impl Stream<Item = RouteNote> + Send + 'static,
     ) -> Result<(), Failure> {
-        self.connection
-            .within(async {
-                let response = self.client.route_chat(notes).await?;
-                self.printer.served_by(response.metadata())?;
-                let mut earlier = response.into_inner();
-                while let Some(note) = earlier.message().await? {
-                    let words = format!(
-                        "Received {} at {}",
-                        printable(&note.message),
-                        place(&note.location)
-                    );
-                    self.printer.message(&note, &words)?;
-                }
-                Ok(())
-            })
-            .await
+        // Seconds: an ALB cuts a stream on which no message passes for a minute.
+        const HEARTBEAT: u32 = 25;
+        let open = async |notes| {
+            let mut request = Request::new(notes);
+            request
+                .metadata_mut()
+                .insert("x-heartbeat", HEARTBEAT.into());
+            self.client.route_chat(request).await
+        };
+        let words = |note: &RouteNote| {
+            // One without a place is a heartbeat.
+            note.location.as_ref()?;
+            let message = printable(&note.message);
+            Some(format!("Received {message} at {}", place(&note.location)))
+        };
+        chat(self.printer, notes, open, words).await
     }
 }
 
