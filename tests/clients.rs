@@ -5,7 +5,10 @@ use std::process::{Output, Stdio};
 use harness::{Process, command, output, start, start_in, within};
 use rcgen::ExtendedKeyUsagePurpose::ClientAuth;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpListener,
+};
 
 use crate::pki::Pki;
 
@@ -134,6 +137,43 @@ async fn a_stream_can_be_fed_from_standard_input() {
 }
 
 #[tokio::test]
+async fn a_chat_that_is_cut_goes_on_with_what_is_left() {
+    let age = [
+        "--max-connection-age",
+        "1s",
+        "--max-connection-age-grace",
+        "100ms",
+    ];
+    let server = start(route_guide::APP, &age).await;
+    let chat = ["route-chat", "--addr", &server.url()];
+    let mut command = command("route-guide-client", &chat);
+    (command.stdin(Stdio::piped()).stdout(Stdio::piped())).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("a client that starts");
+    let mut notes = child.stdin.take().expect("piped");
+    let said = BufReader::new(child.stderr.take().expect("piped"));
+    let mut said = said.lines();
+
+    notes.write_all(b"0,0,a\n").await.expect("sent");
+    let cut = within(async {
+        loop {
+            let line = said.next_line().await.expect("readable").expect("a line");
+            if line.starts_with("the stream was cut") {
+                return line;
+            }
+        }
+    });
+    let cut = cut.await;
+    assert!(cut.contains("UNAVAILABLE: the server is closing"), "{cut}");
+    notes.write_all(b"0,0,b\n").await.expect("sent");
+    drop(notes);
+    let outcome = within(child.wait_with_output()).await.expect("an end");
+    assert_eq!(
+        printed(&outcome),
+        "Received a at latitude: 0, longitude: 0\n"
+    );
+}
+
+#[tokio::test]
 async fn the_exit_code_of_a_failed_call_is_64_plus_the_grpc_code() {
     let server = start(greeter::APP, &[]).await;
     let outcome = run("greeter-client", &["hello", "", "--addr", &server.url()]).await;
@@ -156,8 +196,16 @@ async fn the_exit_code_of_a_failed_call_is_64_plus_the_grpc_code() {
     assert_fails(
         &outcome,
         64 + 14,
-        "error: UNAVAILABLE: tcp connect error: Connection refused",
+        "error: UNAVAILABLE: 127.0.0.1:1: Connection refused",
     );
+    // What never began has not been cut.
+    let outcome = run(
+        "greeter-client",
+        &["chat", "Ada", "--addr", "http://127.0.0.1:1"],
+    )
+    .await;
+    assert_fails(&outcome, 64 + 14, "Connection refused");
+    assert!(!text(&outcome.stderr).contains("cut"), "{outcome:?}");
 }
 
 #[tokio::test]

@@ -11,8 +11,8 @@ cd "$(dirname "$0")/.."
 if [ $# -eq 0 ]; then
     for script in tests/full/*.sh; do set -- "$@" "$(basename "$script" .sh)"; done
 fi
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+log=$(mktemp) of_part=$(mktemp)
+trap 'rm -f "$log" "$of_part"' EXIT
 count() { grep -oE "[0-9]+ $1\b" "$log" | awk '{ sum += $1 } END { print sum + 0 }'; }
 
 broken=0
@@ -23,10 +23,11 @@ for part in "$@"; do
         exit 2
     fi
     echo "== $part"
-    "$script" 2>&1 | tee -a "$log"
+    "$script" 2>&1 | tee "$of_part"
     code=${PIPESTATUS[0]}
+    cat "$of_part" >> "$log"
     # A part that fails without counting a failed check has broken down.
-    if [ "$code" -ne 0 ] && ! tail -n 1 "$log" | grep -qE '[1-9][0-9]* failed'; then
+    if [ "$code" -ne 0 ] && ! grep -qE '[1-9][0-9]* failed' "$of_part"; then
         echo "$part broke down with exit code $code"
         broken=$((broken + 1))
     fi

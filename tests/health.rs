@@ -1,11 +1,15 @@
 //! The health protocol, and health as load balancers ask for it.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use chassis::health::v1::{self, HealthListRequest, health_check_response::ServingStatus};
-use harness::{NOTHING, Running, bind, raw, run, start, within};
+use harness::{
+    NOTHING, PREFACE, Running, bind,
+    frames::{Heard, Peer, data, field, flag, headers, pong, settings_ack},
+    raw, run, start, within,
+};
 use http::Request;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::sleep};
 use tonic::{Code, Status, Streaming};
 // The health client of another project, so that both ends cannot be wrong in the same way.
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
@@ -133,6 +137,56 @@ async fn watch_ends_with_unavailable_when_the_server_drains() {
         next(&mut watched).await.expect_err("the end").code(),
         Code::Unavailable
     );
+}
+
+#[tokio::test]
+async fn a_watch_is_never_silent_for_long_so_that_no_load_balancer_cuts_it() {
+    let server = start(greeter::APP, &["--watch-heartbeat", "50ms"]).await;
+    let mut watched = watch(&server, "").await;
+    for _ in 0..3 {
+        assert_eq!(next(&mut watched).await.expect("a status"), SERVING);
+    }
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_its_client_has_heard_that_the_connection_does() {
+    let mut server = start(greeter::APP, &[]).await;
+    let mut peer = Peer::connect(server.addr).await.expect("a connection");
+    let head = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/grpc.health.v1.Health/Watch"),
+        (":authority", "greeter"),
+        ("te", "trailers"),
+        ("content-type", "application/grpc"),
+    ];
+    let head: Vec<u8> = head
+        .iter()
+        .flat_map(|(name, value)| field(name, value))
+        .collect();
+    let watch = [
+        headers(1, flag::END_HEADERS, &head),
+        data(1, flag::END_STREAM, &[0; 5]),
+    ];
+    peer.send(&[PREFACE, &settings_ack(), &watch.concat()].concat())
+        .await;
+    let watched = |heard: &Heard| Some(heard.responses.get(&1)?.messages() > 0);
+    let watching = |heard: &Heard| watched(heard).filter(|watched| *watched);
+    peer.listen(watching).await.expect("a status");
+
+    // GOAWAY comes twice, before and after the answer to a PING.
+    server.stop();
+    peer.listen(|heard| heard.ping.map(|_| true))
+        .await
+        .expect("a PING");
+    let ping = peer.heard.ping.expect("a PING");
+    // It is some way off.
+    sleep(Duration::from_millis(20)).await;
+    peer.send(&pong(ping)).await;
+    let ended = |heard: &Heard| heard.responses[&1].is_whole().then_some(heard.goaways == 2);
+    peer.listen(ended)
+        .await
+        .expect("both GOAWAYs before the end");
 }
 
 #[tokio::test]

@@ -3,8 +3,10 @@
 mod access_log;
 mod admin;
 mod age;
+mod alb;
 mod auth;
 mod cancel;
+mod channel;
 mod clients;
 mod config;
 mod frames;
@@ -13,6 +15,7 @@ mod health;
 mod healthcheck;
 mod http2;
 mod identity;
+mod interop;
 mod layout;
 mod limits;
 mod pki;

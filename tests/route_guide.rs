@@ -1,5 +1,6 @@
 //! What RouteGuide answers. The figures are those of `data/transcript.json`.
 
+use futures_util::FutureExt as _;
 use harness::{Running, command, output, start, within};
 use proto::routeguide::{
     Feature, Point, Rectangle, RouteNote, RouteSummary, route_guide_client::RouteGuideClient,
@@ -7,7 +8,7 @@ use proto::routeguide::{
 use serde_json::Value;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
-use tonic::{Code, Response, Status, transport::Channel};
+use tonic::{Code, Request, Response, Status, metadata::MetadataValue, transport::Channel};
 use tonic_types::StatusExt as _;
 
 type Client = RouteGuideClient<Channel>;
@@ -290,6 +291,28 @@ async fn two_chats_that_are_open_at_once_see_each_other() {
     say(0, "b", &["a"]).await;
     say(1, "c", &["a", "b"]).await;
     say(0, "d", &["a", "b", "c"]).await;
+}
+
+#[tokio::test]
+async fn a_chat_that_asks_for_heartbeats_is_never_silent_for_long_and_no_other_hears_any() {
+    let (_server, client) = route_guide(&[]).await;
+    let open = async |heartbeat: Option<&'static str>| {
+        let mut request = Request::new(tokio_stream::pending());
+        if let Some(seconds) = heartbeat {
+            let seconds = MetadataValue::from_static(seconds);
+            request.metadata_mut().insert("x-heartbeat", seconds);
+        }
+        within(client.clone().route_chat(request)).await
+    };
+    let mut silent = open(None).await.expect("a chat").into_inner();
+    let mut chat = open(Some("1")).await.expect("a chat").into_inner();
+    for _ in 0..2 {
+        let beat = within(chat.message()).await.expect("an open chat");
+        assert_eq!(beat, Some(RouteNote::default()));
+    }
+    assert!(silent.message().now_or_never().is_none());
+    let status = open(Some("25s")).await.expect_err("refused");
+    assert_refuses(&status, "x-heartbeat");
 }
 
 #[tokio::test]

@@ -2,14 +2,11 @@
 transcript, health, reflection, errors with details, TLS and mTLS."""
 
 import json
-import pathlib
 import signal
 import subprocess
-import sys
 
 import grpc
 import pytest
-import trustme
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -17,57 +14,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 from grpc_status import rpc_status
-from grpc_tools import protoc
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-TRANSCRIPT = json.loads((ROOT / "data/transcript.json").read_text())
-DATABASE = json.loads((ROOT / "data/route_guide_db.json").read_text())
-PATIENCE = 30
-
-
-@pytest.fixture(scope="session")
-def stubs(tmp_path_factory):
-    """The modules that protoc makes of our protos, by name."""
-    folder = tmp_path_factory.mktemp("stubs")
-    protos = ["helloworld.proto", "route_guide.proto"]
-    out = [f"--python_out={folder}", f"--grpc_python_out={folder}"]
-    assert protoc.main(["protoc", f"-I{ROOT / 'proto'}", *out, *protos]) == 0
-    sys.path.insert(0, str(folder))
-    import helloworld_pb2, helloworld_pb2_grpc, route_guide_pb2, route_guide_pb2_grpc
-
-    return {
-        "hello": (helloworld_pb2, helloworld_pb2_grpc),
-        "guide": (route_guide_pb2, route_guide_pb2_grpc),
-    }
-
-
-class Server:
-    """A release binary on a free port."""
-
-    def __init__(self, name, *flags):
-        binary = ROOT / "target/release" / name
-        listen = ["--listen", "127.0.0.1:0", "--log-format", "json", "--lame-duck", "0s"]
-        self.process = subprocess.Popen([binary, *listen, *flags], stdout=subprocess.PIPE)
-        self.port = json.loads(self.process.stdout.readline())["grpc"].rpartition(":")[2]
-        self.addr = f"localhost:{self.port}"
-
-    def stop(self):
-        self.process.terminate()
-        assert self.process.wait(PATIENCE) == 0
-
-
-@pytest.fixture
-def serve():
-    """Starts servers, and stops them after the test."""
-    servers = []
-
-    def start(*arguments):
-        servers.append(Server(*arguments))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.stop()
+from conftest import DATABASE, PATIENCE, ROOT, TRANSCRIPT
 
 
 @pytest.fixture
@@ -84,19 +32,6 @@ def greeter(serve, stubs):
     messages, services = stubs["hello"]
     with grpc.insecure_channel(serve("greeter").addr) as channel:
         yield messages, services.GreeterStub(channel)
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory):
-    """The paths of an authority and of the server's and a client's certificate and key."""
-    folder = tmp_path_factory.mktemp("certificates")
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    for name in ["server", "client"]:
-        issued = authority.issue_cert("localhost")
-        issued.cert_chain_pems[0].write_to_path(folder / f"{name}.pem")
-        issued.private_key_pem.write_to_path(folder / f"{name}.key")
-    return folder
 
 
 def point(messages, pair):

@@ -133,6 +133,11 @@ pub fn ping(payload: [u8; 8]) -> Vec<u8> {
     frame(kind::PING, flag::NONE, 0, &payload)
 }
 
+/// The PING that answers the other side's.
+pub fn pong(payload: [u8; 8]) -> Vec<u8> {
+    frame(kind::PING, flag::ACK, 0, &payload)
+}
+
 /// GOAWAY.
 pub fn goaway(last_stream: u32, code: u32, debug: &[u8]) -> Vec<u8> {
     let payload = [&last_stream.to_be_bytes(), &code.to_be_bytes(), debug].concat();
@@ -186,6 +191,10 @@ pub struct Heard {
     pub resets: BTreeMap<u32, u32>,
     /// The code of the last GOAWAY.
     pub goaway: Option<u32>,
+    /// How many GOAWAYs there were.
+    pub goaways: usize,
+    /// The last PING that wants an answer.
+    pub ping: Option<[u8; 8]>,
     /// Whether the server has sent its SETTINGS.
     pub settings: bool,
     /// How many SETTINGS of ours have been acknowledged.
@@ -320,7 +329,11 @@ impl Peer {
                     .pongs
                     .insert(payload.map_err(|_| "a PING of odd size")?);
             }
-            kind::GOAWAY => heard.goaway = Some(number(&payload, 4)?),
+            kind::PING => heard.ping = payload.try_into().ok(),
+            kind::GOAWAY => {
+                heard.goaway = Some(number(&payload, 4)?);
+                heard.goaways += 1;
+            }
             _ => {}
         }
         Ok(())

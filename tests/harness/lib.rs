@@ -9,16 +9,21 @@ use chassis::{App, Invocation, Server};
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 use tonic::transport::{Channel, Endpoint};
 
+pub mod alb;
 // A case is a line or two; rustfmt would make six or seven of each.
 #[rustfmt::skip]
 pub mod cases;
 mod conversation;
+pub mod features;
+pub mod finding;
 pub mod frames;
 mod process;
+mod puppet;
 mod raw;
 
 pub use conversation::{Call, Conversation, Ending, framed};
 pub use process::{Process, command, output};
+pub use puppet::{Deed, GRPC, Puppet, Seen, UNAVAILABLE, leaving};
 pub use raw::{Answer, PREFACE, get, raw};
 
 /// Longer than anything here takes, and shorter than the servers' default drain: only what hangs, or

@@ -37,7 +37,8 @@ fn binary(name: &str) -> PathBuf {
         // What cargo tells this package of itself would have build scripts run again that ask for it.
         for (name, _) in env::vars_os() {
             let bytes = name.as_encoded_bytes();
-            if bytes.starts_with(b"CARGO_PKG_") || bytes.starts_with(b"CARGO_MANIFEST_") {
+            let told = bytes.starts_with(b"CARGO_PKG_") || bytes.starts_with(b"CARGO_MANIFEST_");
+            if told || bytes == b"OUT_DIR" {
                 build.env_remove(name);
             }
         }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use clap::Parser;
+use harness::finding::{self, Finding};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 mod age;
@@ -17,7 +18,6 @@ mod calls;
 mod certificates;
 mod client;
 mod descriptors;
-mod finding;
 mod floods;
 mod frames;
 mod load;
@@ -28,7 +28,6 @@ mod soak;
 mod subject;
 mod wire;
 
-use finding::Finding;
 use subject::Side;
 
 /// Measures the suite's servers beside plain tonic

@@ -13,6 +13,7 @@ use std::{
 };
 
 use clap::Parser;
+use harness::features;
 use proto::{
     helloworld::{
         HelloReply, HelloRequest,
@@ -98,12 +99,13 @@ impl RouteGuide for Service {
 
     async fn list_features(
         &self,
-        _: Request<Rectangle>,
+        request: Request<Rectangle>,
     ) -> Result<Response<Self::ListFeaturesStream>, Status> {
         let (sender, receiver) = mpsc::channel(4);
-        let features = self.features.clone();
+        let (area, features) = (request.into_inner(), self.features.clone());
         tokio::spawn(async move {
-            for feature in features.iter() {
+            let inside = |feature: &&Feature| features::is_inside(feature, &area);
+            for feature in features.iter().filter(inside) {
                 if sender.send(Ok(feature.clone())).await.is_err() {
                     break;
                 }
@@ -132,7 +134,18 @@ impl RouteGuide for Service {
         &self,
         request: Request<Streaming<RouteNote>>,
     ) -> Result<Response<Self::RouteChatStream>, Status> {
-        Ok(Response::new(Box::pin(request.into_inner())))
+        let mut notes = request.into_inner();
+        let mut earlier: Vec<RouteNote> = Vec::new();
+        let replies = async_stream::try_stream! {
+            while let Some(note) = notes.next().await {
+                let note = note?;
+                for there in earlier.iter().filter(|there| there.location == note.location) {
+                    yield there.clone();
+                }
+                earlier.push(note);
+            }
+        };
+        Ok(Response::new(Box::pin(replies)))
     }
 }
 
@@ -177,7 +190,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let flags = Flags::parse();
     let counts = Arc::new(Counts::default());
     let service = Service {
-        features: Arc::new(features()?),
+        features: Arc::new(features::all()),
         counts: counts.clone(),
     };
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -211,20 +224,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(router
         .serve_with_incoming_shutdown(incoming, shutdown)
         .await?)
-}
-
-fn features() -> serde_json::Result<Vec<Feature>> {
-    let data: Vec<serde_json::Value> =
-        serde_json::from_str(include_str!("../../data/route_guide_db.json"))?;
-    let degrees = |value: &serde_json::Value| value.as_i64().unwrap_or_default() as i32;
-    let features = data.iter().map(|feature| Feature {
-        name: feature["name"].as_str().unwrap_or_default().to_owned(),
-        location: Some(Point {
-            latitude: degrees(&feature["location"]["latitude"]),
-            longitude: degrees(&feature["location"]["longitude"]),
-        }),
-    });
-    Ok(features.collect())
 }
 
 /// A line each time it is asked for: how many RecordRoute calls are open, and how many committed.

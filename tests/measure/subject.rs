@@ -2,6 +2,7 @@
 
 use std::{fs, net::SocketAddr, process::Stdio, time::Duration};
 
+pub(crate) use harness::finding::Side;
 use rustix::{
     param::clock_ticks_per_second,
     process::{Pid, Signal, kill_process},
@@ -15,13 +16,6 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tonic::transport::Channel;
-
-/// Whose server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
-    Ours,
-    Plain,
-}
 
 /// What to start.
 #[derive(Debug, Clone, Copy)]

@@ -2,20 +2,30 @@
 
 use std::time::Duration;
 
+/// Whose server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The suite's.
+    Ours,
+    /// tonic's own, every setting at its default.
+    Plain,
+}
+
 /// What was measured of one server.
 #[derive(Debug, Default)]
-pub(crate) struct Finding {
+pub struct Finding {
     said: Vec<String>,
     missed: bool,
 }
 
 impl Finding {
-    pub(crate) fn new() -> Self {
+    /// Nothing yet.
+    pub fn new() -> Self {
         Self::default()
     }
 
     /// A figure that the goal is about; bold if the goal is missed.
-    pub(crate) fn goal(mut self, met: bool, text: impl AsRef<str>) -> Self {
+    pub fn goal(mut self, met: bool, text: impl AsRef<str>) -> Self {
         let text = text.as_ref();
         self.missed |= !met;
         self.said.push(if met {
@@ -27,22 +37,24 @@ impl Finding {
     }
 
     /// Something worth knowing beside the goal.
-    pub(crate) fn note(mut self, text: impl Into<String>) -> Self {
+    pub fn note(mut self, text: impl Into<String>) -> Self {
         self.said.push(text.into());
         self
     }
 
-    pub(crate) fn missed(&self) -> bool {
+    /// Whether a goal was missed.
+    pub fn missed(&self) -> bool {
         self.missed
     }
 
-    pub(crate) fn text(&self) -> String {
+    /// All of it, as a cell of a table.
+    pub fn text(&self) -> String {
         self.said.join("; ")
     }
 }
 
 /// A time as `1.23 s`, `4.5 ms` or `67 µs`; `never` if it did not come.
-pub(crate) fn time(time: impl Into<Option<Duration>>) -> String {
+pub fn time(time: impl Into<Option<Duration>>) -> String {
     match time.into().map(|time| time.as_secs_f64()) {
         None => "never".to_owned(),
         Some(s) if s >= 1.0 => format!("{s:.2} s"),
@@ -52,18 +64,18 @@ pub(crate) fn time(time: impl Into<Option<Duration>>) -> String {
 }
 
 /// Whether something came within `limit`.
-pub(crate) fn within(time: Option<Duration>, limit: Duration) -> bool {
+pub fn within(time: Option<Duration>, limit: Duration) -> bool {
     time.is_some_and(|time| time <= limit)
 }
 
 /// How much more bytes there are than before, as `1.2 MB`.
-pub(crate) fn growth(before: u64, after: u64) -> (f64, String) {
+pub fn growth(before: u64, after: u64) -> (f64, String) {
     let mb = (after as f64 - before as f64) / 1e6;
     (mb, format!("RSS {mb:+.1} MB"))
 }
 
 /// The smallest of the times that this share of them does not exceed.
-pub(crate) fn percentile(times: &mut [Duration], share: f64) -> Option<Duration> {
+pub fn percentile(times: &mut [Duration], share: f64) -> Option<Duration> {
     let last = times.len().checked_sub(1)?;
     times.sort_unstable();
     Some(times[((times.len() as f64 * share) as usize).min(last)])
