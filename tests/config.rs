@@ -114,6 +114,8 @@ fn value() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #![proptest_config(crate::properties())]
+
     #[test]
     fn any_value_is_taken_or_refused_by_the_name_of_its_variable(
         variable in prop::sample::select(variables()),

@@ -98,9 +98,9 @@ fn any_frames_leave_nothing_behind() {
     // As many frames as other properties have cases: some 32 to each of these. The macro would have
     // PROPTEST_CASES win over this.
     let config = ProptestConfig {
-        cases: ProptestConfig::default().cases / 32,
+        cases: crate::properties().cases / 32,
         source_file: Some(file!()),
-        ..ProptestConfig::default()
+        ..crate::properties()
     };
     let connections = prop::collection::vec(prop::collection::vec(any_frame(), 1..32), 1..4);
     let played = TestRunner::new(config).run(&connections, |connections| {

@@ -26,3 +26,14 @@ mod semantics;
 mod shutdown;
 mod tls;
 mod wire;
+
+use proptest::{prelude::ProptestConfig, test_runner::FileFailurePersistence};
+
+/// How properties are tried. What fails is kept beside the test: proptest's own place for a `main.rs`
+/// is a folder above it, which here is the top of the repository.
+fn properties() -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("seeds"))),
+        ..ProptestConfig::default()
+    }
+}

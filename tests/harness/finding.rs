@@ -16,6 +16,8 @@ pub enum Side {
 pub struct Finding {
     said: Vec<String>,
     missed: bool,
+    /// A goal was missed that chance has a part in.
+    unlucky: bool,
 }
 
 impl Finding {
@@ -26,13 +28,23 @@ impl Finding {
 
     /// A figure that the goal is about; bold if the goal is missed.
     pub fn goal(mut self, met: bool, text: impl AsRef<str>) -> Self {
-        let text = text.as_ref();
         self.missed |= !met;
-        self.said.push(if met {
+        self.say(met, text.as_ref())
+    }
+
+    /// Such a figure, where chance or what else the machine does has a part in it.
+    pub fn likely(mut self, met: bool, text: impl AsRef<str>) -> Self {
+        self.unlucky |= !met;
+        self.say(met, text.as_ref())
+    }
+
+    fn say(mut self, met: bool, text: &str) -> Self {
+        let text = if met {
             text.to_owned()
         } else {
             format!("**{text}**")
-        });
+        };
+        self.said.push(text);
         self
     }
 
@@ -44,7 +56,12 @@ impl Finding {
 
     /// Whether a goal was missed.
     pub fn missed(&self) -> bool {
-        self.missed
+        self.missed || self.unlucky
+    }
+
+    /// Whether only goals were missed that another attempt may meet.
+    pub fn unlucky(&self) -> bool {
+        self.unlucky && !self.missed
     }
 
     /// All of it, as a cell of a table.

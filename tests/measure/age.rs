@@ -65,7 +65,7 @@ pub(crate) async fn age(side: Side) -> Finding {
                 time(latest)
             ),
         )
-        .goal(spread <= 16.92, format!("chi-square {spread:.1}"))
+        .likely(spread <= 16.92, format!("chi-square {spread:.1}"))
         .goal(failed == 0, format!("{failed} lost calls"))
         .note(format!(
             "closed by {}",

@@ -55,7 +55,7 @@ pub(crate) async fn silent(side: Side) -> Finding {
             within(last, Duration::from_secs(6)),
             format!("last closed after {}", time(last)),
         )
-        .goal(
+        .likely(
             late <= 2 * early,
             format!("good p99 {} → {}", time(early), time(late)),
         )
