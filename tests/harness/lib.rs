@@ -14,17 +14,21 @@ pub mod alb;
 #[rustfmt::skip]
 pub mod cases;
 mod conversation;
+mod fault_proxy;
 pub mod features;
 pub mod finding;
 pub mod frames;
 mod process;
 mod puppet;
 mod raw;
+pub mod redis;
 
 pub use conversation::{Call, Conversation, Ending, framed};
+pub use fault_proxy::FaultProxy;
 pub use process::{Process, command, output};
 pub use puppet::{Deed, GRPC, Puppet, Seen, UNAVAILABLE, leaving};
 pub use raw::{Answer, PREFACE, get, raw};
+pub use redis::{Cluster, Redis};
 
 /// Longer than anything here takes, and shorter than the servers' default drain: only what hangs, or
 /// does not heed its settings, gets this far.
