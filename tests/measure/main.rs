@@ -21,6 +21,7 @@ mod descriptors;
 mod floods;
 mod frames;
 mod load;
+mod notes;
 mod overload;
 mod shutdown;
 mod silent;
@@ -33,7 +34,7 @@ use subject::Side;
 /// Measures the suite's servers beside plain tonic
 #[derive(Debug, Clone, Parser)]
 struct Options {
-    /// Which rows to measure [default: all but saturation and soak]
+    /// Which rows to measure [default: all but saturation, soak and those of notes]
     rows: Vec<String>,
     /// Take as long as the goals say: 60 s of overload, 1000 rotations
     #[arg(long)]
@@ -51,8 +52,17 @@ struct Row {
     measure: fn(Side, &Options) -> Measured,
 }
 
-/// What is measured only by name: a goal that is out of reach, and one that takes hours.
-const BY_NAME: [&str; 2] = ["saturation", "soak"];
+/// What is measured only by name: a goal that is out of reach, one that takes hours, and those that
+/// take minutes and a `redis-server`.
+const BY_NAME: [&str; 7] = [
+    "saturation",
+    "soak",
+    "notes-history",
+    "notes-outage",
+    "notes-memory",
+    "notes-slow-reader",
+    "notes-speed",
+];
 
 const ROWS: &[Row] = &[
     Row {
@@ -139,6 +149,31 @@ const ROWS: &[Row] = &[
         name: "soak",
         goal: "half the peak: 0 lost; over half an hour and more, RSS ≤ +1 MB/h and p99 drift ≤ 10 %",
         measure: |side, options| Box::pin(soak::soak(side, options.minutes)),
+    },
+    Row {
+        name: "notes-history",
+        goal: "60 s of chat from 64 streams on two servers, the store killed (-9) and restarted 20 times (append-only, fsync always): every acknowledged note is there afterwards, none twice, order kept",
+        measure: |side, _| Box::pin(notes::of_ours(side, notes::history())),
+    },
+    Row {
+        name: "notes-outage",
+        goal: "store killed: the first calls fail with p99 ≤ 200 ms, later ones ≤ 1 ms; SERVING again ≤ 1 s after it returns; a wedged connection replaced ≤ 1.5 s; GetFeature 0 errors, p99 within 10 %",
+        measure: |side, _| Box::pin(notes::of_ours(side, notes::outage())),
+    },
+    Row {
+        name: "notes-memory",
+        goal: "10 million notes on 1 million points leave the process under its cap",
+        measure: |side, _| Box::pin(notes::of_ours(side, notes::memory())),
+    },
+    Row {
+        name: "notes-slow-reader",
+        goal: "a chat that does not read changes the p99 of others by ≤ 5 %",
+        measure: |side, _| Box::pin(notes::of_ours(side, notes::slow_reader())),
+    },
+    Row {
+        name: "notes-speed",
+        goal: "exactly 1 round trip a note",
+        measure: |side, _| Box::pin(notes::of_ours(side, notes::speed())),
     },
 ];
 
