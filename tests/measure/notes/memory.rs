@@ -21,8 +21,9 @@ const BLOCK: i32 = 1000;
 
 /// `NOTES_MEMORY` by default.
 const CAP: f64 = (64 * 1024 * 1024) as f64;
-/// For what the process takes besides: the connections, what is on its way, and what the allocator keeps.
-const BESIDES: f64 = (16 * 1024 * 1024) as f64;
+/// For each chat that is behind: the 1 MiB of its connection that is not read yet, and as much again
+/// that the allocator keeps.
+const BESIDES: f64 = CHATS as f64 * (2 * 1024 * 1024) as f64;
 
 pub(crate) async fn memory() -> Option<Finding> {
     let server = start(None, &[]).await;

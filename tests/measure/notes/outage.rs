@@ -51,10 +51,9 @@ pub(crate) async fn outage() -> Option<Finding> {
     let mut finding = Finding::new();
     for (fault, name) in [(Fault::Kill, "kill -9"), (Fault::Stop, "SIGSTOP")] {
         let seen = Seen::of(fault).await?;
-        finding = seen.unaffected(seen.away(finding.note(format!("{name} ×{ROUNDS}:"))));
+        finding = seen.unaffected(seen.away(finding, name));
     }
     let seen = Seen::of(Fault::Wedge).await?;
-    let finding = finding.note(format!("wedged ×{ROUNDS}:"));
     Some(seen.unaffected(seen.replaced(finding)))
 }
 
@@ -74,7 +73,7 @@ impl Seen {
 
         let millisecond = Duration::from_millis(1);
         let what = What::Chat(note((1, 1), "note"));
-        let chats = Callers::start(server.addr, what, 8, 5 * millisecond);
+        let chats = Callers::start(server.addr, what, 8, 20 * millisecond);
         let features = Callers::start(server.addr, What::GetFeature, 1, millisecond);
         let mut outages = Vec::new();
         for _ in 0..ROUNDS {
@@ -114,7 +113,7 @@ impl Seen {
     }
 
     /// Of a store that was away: how the chats failed, and when all was well again.
-    fn away(&self, finding: Finding) -> Finding {
+    fn away(&self, finding: Finding, name: &str) -> Finding {
         let (mut first, mut later) = (Vec::<&Call>::new(), Vec::<&Call>::new());
         for outage in &self.outages {
             let known = outage.began + KNOWN;
@@ -144,11 +143,15 @@ impl Seen {
         finding
             .likely(
                 within(first_p99, milliseconds(200)),
-                format!("first {} p99 {}", first.len(), time(first_p99)),
+                format!(
+                    "{name}, {ROUNDS} times: first {} chats p99 {}",
+                    first.len(),
+                    time(first_p99)
+                ),
             )
             .likely(
                 within(later_p99, milliseconds(1)),
-                format!("later {} p99 {}", later.len(), time(later_p99)),
+                format!("{} later ones p99 {}", later.len(), time(later_p99)),
             )
             .goal(other == 0, format!("{other} not UNAVAILABLE"))
             .note(format!("NOT_SERVING after {}", time(worst(0))))
@@ -172,7 +175,7 @@ impl Seen {
         finding
             .likely(
                 within(worst, Duration::from_millis(1500)),
-                format!("replaced after {}", time(worst)),
+                format!("wedged, {ROUNDS} times: replaced after {}", time(worst)),
             )
             .note(format!("{} chats failed", lost.count()))
     }
