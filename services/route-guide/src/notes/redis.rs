@@ -138,7 +138,9 @@ impl Store {
     /// Leaves a note. If the connection breaks, the next one is tried.
     async fn leave(&self, key: &str, entry: &Entry) -> Result<Vec<Vec<u8>>, Away> {
         let mut link = self.link.subscribe();
-        let answer = self.ask(connection(&mut link).await?, key, entry).await;
+        let answer = self
+            .ask(connection(&mut link).await?, key, entry, self.most)
+            .await;
         let error = match answer {
             Ok(earlier) => return Ok(earlier),
             Err(error) => error,
@@ -149,7 +151,9 @@ impl Store {
         }
         // Cannot fail: the sender is in `self`.
         let _ = link.changed().await;
-        let answer = self.ask(connection(&mut link).await?, key, entry).await;
+        let answer = self
+            .ask(connection(&mut link).await?, key, entry, self.most)
+            .await;
         answer.map_err(|error| away(&error))
     }
 
@@ -158,10 +162,13 @@ impl Store {
         connection: Connection,
         key: &str,
         Entry(entry): &Entry,
+        most: u32,
     ) -> Result<Vec<Vec<u8>>, RedisError> {
         let mut script = self.script.key(key);
-        script.arg(entry).arg(self.most);
-        script.arg(self.expire.as_millis() as u64);
+        script
+            .arg(entry)
+            .arg(most)
+            .arg(self.expire.as_millis() as u64);
         connection.run(&script).await
     }
 
@@ -210,7 +217,12 @@ impl Store {
     /// Leaves a note where nobody looks: what comes through when nothing can be written is no help.
     async fn probe(&self, connection: Connection) -> Result<(), Away> {
         let entry = Entry::new("");
-        match timeout(self.patience(), self.ask(connection, "notes:probe", &entry)).await {
+        match timeout(
+            self.patience(),
+            self.ask(connection, "notes:probe", &entry, 1),
+        )
+        .await
+        {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(away(&error)),
             Err(_) => Err(self.no_answer()),
