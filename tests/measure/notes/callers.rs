@@ -11,7 +11,11 @@ use std::{
 };
 
 use proto::routeguide::{Point, RouteNote, route_guide_client::RouteGuideClient};
-use tokio::{runtime, task::JoinSet, time::sleep};
+use tokio::{
+    runtime,
+    task::JoinSet,
+    time::{Interval, MissedTickBehavior, interval_at},
+};
 use tonic::{Code, Request, Status, transport::Channel};
 
 use crate::finding::percentile;
@@ -45,17 +49,21 @@ pub(super) struct Callers {
 }
 
 impl Callers {
-    /// Starts so many, who wait so long after each call.
-    pub(super) fn start(addr: SocketAddr, what: What, callers: usize, pause: Duration) -> Self {
+    /// Starts so many, each with a call in every `pace` unless it is still busy with one. They take turns:
+    /// calls at the same time would wait for each other here.
+    pub(super) fn start(addr: SocketAddr, what: What, callers: u32, pace: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = thread::spawn(move || {
             let runtime = runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async {
                 let mut tasks = JoinSet::new();
-                for _ in 0..callers {
+                let start = tokio::time::Instant::now();
+                for nth in 0..callers {
                     let (what, stopped) = (what.clone(), stopped.clone());
-                    tasks.spawn(caller(addr, what, pause, stopped));
+                    let mut turns = interval_at(start + pace * nth / callers, pace);
+                    turns.set_missed_tick_behavior(MissedTickBehavior::Skip);
+                    tasks.spawn(caller(addr, what, turns, stopped));
                 }
                 tasks.join_all().await.concat()
             })
@@ -72,12 +80,13 @@ impl Callers {
 async fn caller(
     addr: SocketAddr,
     what: What,
-    pause: Duration,
+    mut turns: Interval,
     stopped: Arc<AtomicBool>,
 ) -> Vec<Call> {
     let mut client = RouteGuideClient::new(harness::channel(addr));
     let mut calls = Vec::new();
     while !stopped.load(Relaxed) {
+        turns.tick().await;
         let began = Instant::now();
         let code = call(&mut client, &what)
             .await
@@ -87,7 +96,6 @@ async fn caller(
             took: began.elapsed(),
             code,
         });
-        sleep(pause).await;
     }
     calls
 }

@@ -74,7 +74,7 @@ impl Seen {
         let millisecond = Duration::from_millis(1);
         let what = What::Chat(note((1, 1), "note"));
         let chats = Callers::start(server.addr, what, 8, 20 * millisecond);
-        let features = Callers::start(server.addr, What::GetFeature, 1, millisecond);
+        let features = Callers::start(server.addr, What::GetFeature, 1, 2 * millisecond);
         let mut outages = Vec::new();
         for _ in 0..ROUNDS {
             sleep(UP).await;

@@ -36,7 +36,7 @@ async fn compared(finding: Finding, store: &str, server: &Subject) -> Finding {
     let code = fill(server).await;
     assert_eq!(code, "0", "a point that is full of notes");
     let what = What::Chat(note(PLACE, "x".repeat(64)));
-    let callers = Callers::start(server.addr, what, 4, Duration::from_millis(2));
+    let callers = Callers::start(server.addr, what, 4, Duration::from_millis(8));
     let mut stalled = Vec::new();
     for _ in 0..TURNS {
         sleep(TURN).await;
