@@ -73,7 +73,7 @@ pub(crate) async fn serve(
 fn page(name: &str, shared: &Shared, tls: Option<&Tls>, path: &str) -> Response<Full<Bytes>> {
     let (status, text) = match path {
         "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" => readiness(shared.lifecycle.phase(), tls.and_then(Tls::problem)),
+        "/readyz" => readiness(shared, tls.and_then(Tls::problem)),
         "/metrics" => (StatusCode::OK, shared.metrics.text()),
         "/version" => (StatusCode::OK, format!("{name} {}\n", crate::VERSION)),
         _ => (
@@ -87,12 +87,18 @@ fn page(name: &str, shared: &Shared, tls: Option<&Tls>, path: &str) -> Response<
 }
 
 /// Whether calls should come here, and what else a person should know.
-fn readiness(phase: Phase, certificate_problem: Option<String>) -> (StatusCode, String) {
-    let status = match phase {
-        Phase::Serving => StatusCode::OK,
+fn readiness(shared: &Shared, certificate_problem: Option<String>) -> (StatusCode, String) {
+    let (phase, dependencies) = (shared.lifecycle.phase(), &shared.dependencies);
+    let status = match (phase, dependencies.missing()) {
+        (Phase::Serving, None) => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     let problem =
         certificate_problem.map(|problem| format!("keeping the old certificates: {problem}\n"));
-    (status, format!("{phase}\n{}", problem.unwrap_or_default()))
+    let text = format!(
+        "{phase}\n{}{}",
+        dependencies.lines(),
+        problem.unwrap_or_default()
+    );
+    (status, text)
 }

@@ -15,6 +15,7 @@ use crate::{
     auth::Auth,
     connection::{OpenCall, Peer},
     deadline,
+    dependency::Dependencies,
     guard::{Ends, Guarded, guarded},
     health,
     identity::Identity,
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) services: Services,
     pub(crate) identity: Identity,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) dependencies: Dependencies,
     pub(crate) limits: Limits,
     pub(crate) auth: Auth,
     pub(crate) metrics: Arc<Metrics>,
@@ -76,7 +78,7 @@ pub(crate) async fn answer(
         if let Err(refusal) = may_begin {
             refusal.into_response()
         } else if health::is_load_balancer_check(request.uri().path(), request.headers()) {
-            health::load_balancer_answer(request, &shared.lifecycle).await
+            health::load_balancer_answer(request, &shared.lifecycle, &shared.dependencies).await
         } else {
             shared.services.call(request, method, traffic).await
         }

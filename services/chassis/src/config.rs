@@ -227,6 +227,7 @@ fn print(command: &clap::Command, matches: &ArgMatches, admin: SocketAddr) -> St
             let id = flag.get_id().as_str();
             let mut given = matches.get_raw(id).into_iter().flatten();
             let value = match given.next() {
+                Some(_) if id.ends_with("_password") => "…".to_owned(),
                 Some(value) => value.to_string_lossy().into_owned(),
                 None if id == "admin_listen_addr" => admin.to_string(),
                 None => String::new(),

@@ -9,11 +9,15 @@ use std::{pin::Pin, time::Duration};
 use http::{HeaderMap, Request, Response, header::USER_AGENT};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    select,
+    time::{sleep, timeout},
+};
 use tokio_stream::Stream;
 use tonic::{Status, body::Body};
 
 use crate::{
+    dependency::Dependencies,
     health::v1::{
         HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
         health_check_response::ServingStatus,
@@ -41,21 +45,25 @@ const GOODBYE: Duration = Duration::from_millis(500);
 pub(crate) struct Health {
     names: Vec<&'static str>,
     lifecycle: Lifecycle,
+    dependencies: Dependencies,
     /// How long a Watch may be silent.
     heartbeat: Duration,
 }
 
 impl Health {
-    /// The health of a server with these services, following `lifecycle`.
+    /// The health of a server with these services, following `lifecycle` and what they
+    /// depend on.
     pub(crate) fn new(
         services: impl IntoIterator<Item = &'static str>,
         lifecycle: Lifecycle,
+        dependencies: Dependencies,
         heartbeat: Duration,
     ) -> Self {
         let names = [""].into_iter().chain(services).collect();
         Self {
             names,
             lifecycle,
+            dependencies,
             heartbeat,
         }
     }
@@ -67,7 +75,7 @@ impl Health {
     fn status(&self, service: &str, phase: Phase) -> ServingStatus {
         if !self.names.contains(&service) {
             ServingStatus::ServiceUnknown
-        } else if phase == Phase::Serving {
+        } else if phase == Phase::Serving && self.dependencies.suffice(service) {
             ServingStatus::Serving
         } else {
             ServingStatus::NotServing
@@ -113,9 +121,11 @@ impl Protocol for Health {
         let health = self.clone();
         Ok(tonic::Response::new(Box::pin(async_stream::try_stream! {
             let mut phases = health.lifecycle.phases();
+            let mut dependencies = health.dependencies.changes();
             let mut last = None;
             loop {
                 let phase = *phases.borrow_and_update();
+                dependencies.mark_unchanged();
                 let status = health.status(&service, phase);
                 if last.replace(status) != Some(status) {
                     yield response(status);
@@ -125,10 +135,15 @@ impl Protocol for Health {
                     sleep(GOODBYE).await;
                     Err(closing())?;
                 }
-                match timeout(health.heartbeat, phases.changed()).await {
-                    // Never closed: `health` keeps a sender alive.
-                    Ok(_) => {}
-                    Err(_) => last = None,
+                // Neither is ever closed: `health` keeps the senders alive.
+                let changed = async {
+                    select! {
+                        _ = phases.changed() => {}
+                        _ = dependencies.changed() => {}
+                    }
+                };
+                if timeout(health.heartbeat, changed).await.is_err() {
+                    last = None;
                 }
             }
         })))
@@ -162,17 +177,20 @@ pub(crate) fn is_load_balancer_check(path: &str, headers: &HeaderMap) -> bool {
                 .is_some_and(|agent| agent.as_bytes().starts_with(b"ELB-HealthChecker/"))
 }
 
-/// Answers such a caller: OK while serving, UNAVAILABLE in every other phase.
+/// Answers such a caller: OK while serving, UNAVAILABLE in every other phase and while something is
+/// away that is required.
 ///
 /// The request is not decoded, because what an ALB sends along is not documented.
 pub(crate) async fn load_balancer_answer(
     request: Request<Incoming>,
     lifecycle: &Lifecycle,
+    dependencies: &Dependencies,
 ) -> Response<Body> {
     // Read to the end, or HTTP/2 would have to reset the stream under the answer.
     let _: Result<_, _> = Limited::new(request.into_body(), 1024).collect().await;
-    match lifecycle.phase() {
-        Phase::Serving => Status::ok("").into_http(),
-        phase => Status::unavailable(phase.to_string()).into_http(),
+    match (lifecycle.phase(), dependencies.missing()) {
+        (Phase::Serving, None) => Status::ok("").into_http(),
+        (Phase::Serving, Some(missing)) => Status::unavailable(missing).into_http(),
+        (phase, _) => Status::unavailable(phase.to_string()).into_http(),
     }
 }

@@ -19,6 +19,7 @@ mod call_task;
 mod config;
 mod connection;
 mod deadline;
+mod dependency;
 mod guard;
 pub mod health;
 mod healthcheck;
@@ -39,13 +40,14 @@ mod watched;
 
 pub use body::RequestBody;
 pub use config::{Config, Invocation, LogFormat};
+pub use dependency::Dependency;
 pub use healthcheck::Probe;
-pub use limits::Limits;
+pub use limits::{Limits, nonzero_period};
 pub use process::main;
 pub use producer::produced;
 pub use server::Server;
 pub use services::Services;
-pub use status::invalid_argument;
+pub use status::{invalid_argument, unavailable};
 pub use telemetry::start_logging;
 pub use tonic::codec::CompressionEncoding as Encoding;
 

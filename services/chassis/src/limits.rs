@@ -68,8 +68,9 @@ pub(crate) fn period(text: &str) -> Result<Duration, String> {
     Ok(period)
 }
 
-/// Likewise, and not nothing: many write 0 for "never", which this would turn into "at once".
-fn nonzero_period(text: &str) -> Result<Duration, String> {
+/// A time of at most a year, and not nothing: many write 0 for "never", which this would turn into "at
+/// once". To parse settings with.
+pub fn nonzero_period(text: &str) -> Result<Duration, String> {
     match period(text)? {
         period if period.is_zero() => Err("must be more than nothing".to_owned()),
         period => Ok(period),

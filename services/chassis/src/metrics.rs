@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::telemetry;
+use crate::{dependency::Dependencies, telemetry};
 
 /// The counts of one process.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub(crate) enum Refused {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(dependencies: &Dependencies) -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
             calls: Family::default(),
@@ -69,11 +69,11 @@ impl Metrics {
             certificate_problem: Gauge::default(),
             log_lines_dropped: Gauge::default(),
         };
-        metrics.register();
+        metrics.register(dependencies);
         metrics
     }
 
-    fn register(&mut self) {
+    fn register(&mut self, dependencies: &Dependencies) {
         let registry = &mut self.registry;
         registry.register("grpc_calls", "Calls that have ended", self.calls.clone());
         registry.register(
@@ -101,6 +101,11 @@ impl Metrics {
             "tls_certificate_problem",
             "Whether the certificate files have changed to something that cannot be used",
             self.certificate_problem.clone(),
+        );
+        registry.register(
+            "dependency_up",
+            "Whether what a service asks for elsewhere is there",
+            dependencies.up.clone(),
         );
         registry.register(
             "log_lines_dropped",

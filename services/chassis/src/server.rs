@@ -47,7 +47,9 @@ impl Server {
     ) -> Result<Self, Error> {
         let lifecycle = Lifecycle::new();
         let heartbeat = *config.limits.watch_heartbeat;
-        let health = Health::new(services.names(), lifecycle.clone(), heartbeat);
+        let dependencies = services.dependencies.clone();
+        let names = services.names();
+        let health = Health::new(names, lifecycle.clone(), dependencies.clone(), heartbeat);
         let mut services = services.with_health(health.clone());
         if config.reflection {
             services = services.with_reflection()?;
@@ -55,7 +57,7 @@ impl Server {
         let tls = Tls::read(config).await?;
         let auth = Auth::read(config)?;
         let identity = Identity::find(config).await;
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::new(&dependencies));
         // At once, Watches included.
         const MOST_CHECKS: usize = 1000;
         let shared = |services, auth| {
@@ -63,6 +65,7 @@ impl Server {
                 services,
                 identity: identity.clone(),
                 lifecycle: lifecycle.clone(),
+                dependencies: dependencies.clone(),
                 limits: config.limits.clone(),
                 auth,
                 metrics: metrics.clone(),

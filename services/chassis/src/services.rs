@@ -21,6 +21,7 @@ use tonic_reflection::server::Builder as Reflection;
 use crate::{
     Error,
     body::{Allowed, RequestBody, Traffic},
+    dependency::{Dependencies, Dependency},
     health::{self, Health},
 };
 
@@ -36,6 +37,7 @@ pub struct Services {
     descriptors: Vec<&'static [u8]>,
     /// By path, `/package.Service/Method`: all that the descriptors know.
     methods: HashMap<String, Method>,
+    pub(crate) dependencies: Dependencies,
 }
 
 struct Served {
@@ -124,6 +126,12 @@ impl Services {
         };
         self.served.insert(S::NAME, served);
         self
+    }
+
+    /// Names something that the services ask for elsewhere. The service that is named, if any, is
+    /// NOT_SERVING while it is away.
+    pub fn depend_on(&self, name: &'static str, required_by: Option<&'static str>) -> Dependency {
+        self.dependencies.add(name, required_by)
     }
 
     /// The names of the services, such as `helloworld.Greeter`.

@@ -15,6 +15,15 @@ pub fn invalid_argument(field: &str, problem: impl AsRef<str>) -> Status {
     )
 }
 
+/// UNAVAILABLE, with word to try again after a second or so.
+pub fn unavailable(problem: impl Into<String>) -> Status {
+    let mut status = Status::unavailable(problem);
+    // gRFC A6. Spread, so that those who are refused together do not come back together.
+    let pushback = rand::rng().random_range(500..1500_u32);
+    (status.metadata_mut()).insert("grpc-retry-pushback-ms", pushback.into());
+    status
+}
+
 /// What a call is told that the server ends for its own sake; safe to try elsewhere.
 pub(crate) fn closing() -> Status {
     Status::unavailable("the server is closing this connection")
@@ -22,11 +31,7 @@ pub(crate) fn closing() -> Status {
 
 /// What a call is told that is one too many.
 pub(crate) fn overloaded() -> Status {
-    let mut status = Status::unavailable("too many calls at once");
-    // gRFC A6. Spread, so that those who are refused together do not come back together.
-    let pushback = rand::rng().random_range(500..1500_u32);
-    (status.metadata_mut()).insert("grpc-retry-pushback-ms", pushback.into());
-    status
+    unavailable("too many calls at once")
 }
 
 /// The name of a code as the gRPC documents write it, such as `DEADLINE_EXCEEDED`.

@@ -5,10 +5,10 @@
 
 use std::{path::PathBuf, pin::Pin, sync::Arc, time::Instant};
 
-use chassis::{App, Error, Services, invalid_argument};
+use chassis::{App, Error, Services, invalid_argument, unavailable};
 use proto::routeguide::{
     self as wire, RouteNote, RouteSummary,
-    route_guide_server::{RouteGuide, RouteGuideServer},
+    route_guide_server::{RouteGuide, RouteGuideServer, SERVICE_NAME},
 };
 use tokio::select;
 use tokio_stream::Stream;
@@ -22,7 +22,7 @@ mod route;
 
 use features::{Feature, Features};
 use heartbeat::Heartbeat;
-use notes::{Notes, TooLong};
+use notes::{Note, Notes};
 use point::{Point, Rectangle};
 use route::Route;
 
@@ -42,28 +42,32 @@ pub struct Settings {
     features_file: Option<PathBuf>,
 
     #[command(flatten)]
-    notes: notes::Limits,
+    notes: notes::NotesSettings,
 }
 
 fn services(settings: Settings) -> Result<Services, Error> {
     // Far above a legal note, so that a longer one still arrives and is told what is wrong.
-    let longest_request = (64 * 1024).max(2 * settings.notes.note_bytes as usize);
+    let note_bytes = settings.notes.note_bytes();
+    let longest_request = (64 * 1024).max(2 * note_bytes as usize);
     let features = match &settings.features_file {
         Some(path) => Features::from_file(path)?,
         None => Features::embedded()?,
     };
+    let services = Services::described_by(proto::FILE_DESCRIPTOR_SET);
     let service = Service {
         features: Arc::new(features),
-        notes: Arc::new(Notes::new(settings.notes)),
+        notes: settings.notes.open(&services, SERVICE_NAME)?,
+        note_bytes,
     };
-    let services = Services::described_by(proto::FILE_DESCRIPTOR_SET);
     let route_guide = RouteGuideServer::new(service);
     Ok(chassis::serve!(services, route_guide, longest_request))
 }
 
 struct Service {
     features: Arc<Features>,
-    notes: Arc<Notes>,
+    notes: Arc<dyn Notes>,
+    /// Most in one note.
+    note_bytes: u32,
 }
 
 #[tonic::async_trait]
@@ -127,7 +131,7 @@ impl RouteGuide for Service {
     ) -> Result<Response<Self::RouteChatStream>, Status> {
         let mut heartbeat = heartbeat(request.metadata())?;
         let mut incoming = request.into_inner();
-        let notes = self.notes.clone();
+        let (notes, note_bytes) = (self.notes.clone(), self.note_bytes);
         Ok(Response::new(Box::pin(async_stream::try_stream! {
             loop {
                 let heard = select! {
@@ -136,11 +140,14 @@ impl RouteGuide for Service {
                 };
                 match heard.transpose()? {
                     Some(None) => break,
-                    Some(Some(note)) => {
-                        let place = needed_point("location", note.location)?;
-                        for earlier in notes.leave(place, &note.message).map_err(refusal)? {
+                    Some(Some(RouteNote { location, message })) => {
+                        let place = needed_point("location", location)?;
+                        let note = Note::new(message, note_bytes)
+                            .map_err(|too_long| invalid_argument("message", too_long.to_string()))?;
+                        let left = notes.leave(place, note).await;
+                        for earlier in left.map_err(|away| unavailable(away.to_string()))? {
                             heartbeat.said();
-                            yield RouteNote { location: note.location, message: earlier.to_string() };
+                            yield RouteNote { location, message: earlier.to_string() };
                         }
                     }
                     None => {
@@ -177,13 +184,6 @@ fn needed_point(field: &str, wire: Option<wire::Point>) -> Result<Point, Status>
     point(
         field,
         wire.ok_or_else(|| invalid_argument(field, "must be given"))?,
-    )
-}
-
-fn refusal(TooLong { bytes, limit }: TooLong) -> Status {
-    invalid_argument(
-        "message",
-        format!("{bytes} bytes, and at most {limit} are allowed"),
     )
 }
 

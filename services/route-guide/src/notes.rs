@@ -1,13 +1,24 @@
-//! The notes that have been left at each point, as many as memory is set aside for.
+//! The notes that have been left at each point: of everybody, however many servers there are, if they
+//! share a store.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
-use lru::LruCache;
+use chassis::{Error, Services, nonzero_period};
+use humantime::Duration;
 
 use crate::point::Point;
+
+mod memory;
+mod redis;
+
+/// How much is remembered, and where.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct NotesSettings {
+    #[command(flatten)]
+    limits: Limits,
+    #[command(flatten)]
+    redis: redis::RedisSettings,
+}
 
 /// How much is remembered.
 #[derive(Debug, Clone, clap::Args)]
@@ -16,188 +27,96 @@ pub(crate) struct Limits {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) notes_per_point: u32,
 
-    /// RouteChat: most points with notes; the one that has waited longest for a new note goes first
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) note_points: u32,
+    /// RouteChat: how long after the last note a point's notes are forgotten
+    #[arg(long, default_value = "1h", value_parser = nonzero_period)]
+    pub(crate) notes_expire: Duration,
 
     /// RouteChat: most bytes in one note
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(..=1_048_576))]
     pub(crate) note_bytes: u32,
 
-    /// RouteChat: bytes of memory for all notes together, about
+    /// RouteChat, in memory: most points with notes; the one that has waited longest for a new note goes
+    /// first
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) note_points: u32,
+
+    /// RouteChat, in memory: bytes for all notes together, about
     #[arg(long, default_value_t = 64 * 1024 * 1024)]
     pub(crate) notes_memory: usize,
 }
 
+impl NotesSettings {
+    /// Most bytes in one note.
+    pub(crate) fn note_bytes(&self) -> u32 {
+        self.limits.note_bytes
+    }
+
+    /// The notes as they are to be kept. `service` may require them.
+    pub(crate) fn open(
+        self,
+        services: &Services,
+        service: &'static str,
+    ) -> Result<Arc<dyn Notes>, Error> {
+        Ok(match self.redis.open(&self.limits, services, service)? {
+            Some(notes) => Arc::new(notes),
+            None => Arc::new(memory::Notes::new(self.limits)),
+        })
+    }
+}
+
+/// A note that is short enough to be left.
+#[derive(Debug)]
+pub(crate) struct Note(String);
+
 /// A note that is too long to be remembered.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooLong {
-    pub(crate) bytes: usize,
-    pub(crate) limit: u32,
-}
-
-/// The notes, shared by every chat.
-#[derive(Debug)]
-pub(crate) struct Notes {
-    limits: Limits,
-    board: Mutex<Board>,
-}
-
-/// The points in the order of their last note, and what they cost.
-#[derive(Debug)]
-struct Board {
-    points: LruCache<Point, VecDeque<Arc<str>>>,
     bytes: usize,
+    limit: u32,
 }
 
-impl Notes {
-    pub(crate) fn new(limits: Limits) -> Self {
-        let board = Board {
-            points: LruCache::unbounded(),
-            bytes: 0,
-        };
-        Self {
-            limits,
-            board: Mutex::new(board),
+impl Note {
+    pub(crate) fn new(text: String, limit: u32) -> Result<Self, TooLong> {
+        match text.len() {
+            bytes if bytes > limit as usize => Err(TooLong { bytes, limit }),
+            _ => Ok(Self(text)),
         }
-    }
-
-    /// Leaves `note` at `point`; returns the notes that were there, oldest first.
-    pub(crate) fn leave(&self, point: Point, note: &str) -> Result<Vec<Arc<str>>, TooLong> {
-        let limit = self.limits.note_bytes;
-        if note.len() > limit as usize {
-            return Err(TooLong {
-                bytes: note.len(),
-                limit,
-            });
-        }
-        // A panic elsewhere cannot have left the board half changed: nothing here can panic.
-        let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(board.leave(point, note.into(), &self.limits))
     }
 }
 
-impl Board {
-    /// What a point and a note take besides the text, allocator and spare capacity included.
-    const POINT_BYTES: usize = 256;
-    const NOTE_BYTES: usize = 64;
-
-    fn leave(&mut self, point: Point, note: Arc<str>, limits: &Limits) -> Vec<Arc<str>> {
-        let known = self.points.contains(&point);
-        self.bytes += Self::cost(&note) + if known { 0 } else { Self::POINT_BYTES };
-        let notes = self.points.get_or_insert_mut(point, VecDeque::new);
-        let earlier = notes.iter().cloned().collect();
-        notes.push_back(note);
-        if notes.len() > limits.notes_per_point as usize {
-            self.drop_oldest_at(point);
-        }
-        while self.points.len() > limits.note_points as usize || self.bytes > limits.notes_memory {
-            let Some((&longest_waiting, _)) = self.points.peek_lru() else {
-                break;
-            };
-            self.drop_oldest_at(longest_waiting);
-        }
-        earlier
+impl fmt::Display for TooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes, limit } = self;
+        write!(f, "{bytes} bytes, and at most {limit} are allowed")
     }
+}
 
-    /// Drops the oldest note at `point`, and the point with its last one.
-    fn drop_oldest_at(&mut self, point: Point) {
-        let Some(notes) = self.points.peek_mut(&point) else {
-            return;
-        };
-        self.bytes -= notes.pop_front().map_or(0, |note| Self::cost(&note));
-        if notes.is_empty() {
-            self.points.pop(&point);
-            self.bytes -= Self::POINT_BYTES;
-        }
-    }
+/// Why the notes cannot be had. Whether the note has been left, nobody knows.
+#[derive(Debug, Clone)]
+pub(crate) struct Away(Arc<str>);
 
-    fn cost(note: &str) -> usize {
-        Self::NOTE_BYTES + note.len()
+impl fmt::Display for Away {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "notes: {}", self.0)
     }
+}
+
+/// Where notes are kept, shared by every chat.
+#[async_trait::async_trait]
+pub(crate) trait Notes: Send + Sync {
+    /// Leaves `note` at `point`; returns the notes that were there, oldest first. Nobody's note comes
+    /// between the two.
+    async fn leave(&self, point: Point, note: Note) -> Result<Vec<Arc<str>>, Away>;
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Limits, Notes, TooLong};
-    use crate::point::Point;
-
-    const ROOMY: Limits = Limits {
-        notes_per_point: 100,
-        note_points: 100,
-        note_bytes: 100,
-        notes_memory: usize::MAX,
-    };
-
-    fn leave(notes: &Notes, latitude: i32, note: &str) -> Vec<String> {
-        let point = Point::new(latitude, 0).expect("on the globe");
-        let earlier = notes.leave(point, note).expect("short enough");
-        earlier.iter().map(|note| note.to_string()).collect()
-    }
+    use super::{Note, TooLong};
 
     #[test]
-    fn a_note_brings_back_the_earlier_ones_at_its_point_and_not_itself() {
-        let notes = Notes::new(ROOMY);
-        assert!(leave(&notes, 0, "first").is_empty());
-        assert!(leave(&notes, 1, "elsewhere").is_empty());
-        assert_eq!(leave(&notes, 0, "second"), ["first"]);
-        assert_eq!(leave(&notes, 0, "third"), ["first", "second"]);
-    }
-
-    #[test]
-    fn the_oldest_note_at_a_point_is_forgotten_first() {
-        let notes = Notes::new(Limits {
-            notes_per_point: 2,
-            ..ROOMY
-        });
-        for note in ["a", "b", "c"] {
-            leave(&notes, 0, note);
-        }
-        assert_eq!(leave(&notes, 0, "d"), ["b", "c"]);
-    }
-
-    #[test]
-    fn the_point_that_waited_longest_is_forgotten_first() {
-        let notes = Notes::new(Limits {
-            note_points: 2,
-            ..ROOMY
-        });
-        leave(&notes, 0, "a");
-        leave(&notes, 1, "b");
-        leave(&notes, 0, "c");
-        leave(&notes, 2, "d");
-        assert_eq!(leave(&notes, 0, "e"), ["a", "c"]);
-        assert!(leave(&notes, 1, "f").is_empty());
-    }
-
-    #[test]
-    fn memory_is_bounded_and_given_back() {
-        let notes = Notes::new(Limits {
-            notes_memory: 10_000,
-            ..ROOMY
-        });
-        for latitude in 0..10_000 {
-            leave(&notes, latitude % 97, &"x".repeat(latitude as usize % 100));
-        }
-        let board = notes.board.lock().expect("sound");
-        assert!(board.bytes <= 10_000, "{} bytes", board.bytes);
-        let counted: usize = (board.points.iter())
-            .map(|(_, notes)| 256 + notes.iter().map(|note| 64 + note.len()).sum::<usize>())
-            .sum();
-        assert_eq!(board.bytes, counted);
-    }
-
-    #[test]
-    fn a_note_over_the_limit_is_refused_and_not_remembered() {
-        let notes = Notes::new(Limits {
-            note_bytes: 3,
-            ..ROOMY
-        });
-        let point = Point::new(0, 0).expect("on the globe");
-        assert_eq!(
-            notes.leave(point, "four"),
-            Err(TooLong { bytes: 4, limit: 3 })
-        );
-        assert!(leave(&notes, 0, "fit").is_empty());
+    fn a_note_over_the_limit_is_refused() {
+        assert!(Note::new("fit".to_owned(), 3).is_ok());
+        let refused = Note::new("four".to_owned(), 3).expect_err("too long");
+        assert_eq!(refused, TooLong { bytes: 4, limit: 3 });
     }
 }

@@ -1,0 +1,121 @@
+//! What a service asks for elsewhere, such as a database, and whether it is there.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{family::Family, gauge::Gauge},
+};
+use tokio::sync::watch;
+
+/// Something that a service asks for elsewhere. What is said of it here, the log, `/readyz`, `/metrics`
+/// and, where it is required, health repeat. It is away until it is said to be up.
+#[derive(Debug)]
+pub struct Dependency {
+    all: Dependencies,
+    index: usize,
+}
+
+impl Dependency {
+    /// It answers.
+    pub fn up(&self) {
+        self.set(None);
+    }
+
+    /// It does not, for this reason. The same reason is not logged again.
+    pub fn away(&self, reason: &str) {
+        self.set(Some(reason));
+    }
+
+    fn set(&self, problem: Option<&str>) {
+        let mut name = "";
+        let changed = self.all.states.send_if_modified(|states| {
+            let state = &mut states[self.index];
+            name = state.name;
+            let changed = state.problem.as_deref() != problem;
+            state.problem = problem.map(str::to_owned);
+            changed
+        });
+        if !changed {
+            return;
+        }
+        let label = Label { dependency: name };
+        (self.all.up.get_or_create(&label)).set(problem.is_none().into());
+        match problem {
+            None => tracing::info!(dependency = name, "up"),
+            Some(reason) => tracing::warn!(dependency = name, reason, "away"),
+        }
+    }
+}
+
+/// All that the services of one server depend on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Dependencies {
+    states: watch::Sender<Vec<State>>,
+    /// 1 for each that is up.
+    pub(crate) up: Family<Label, Gauge>,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    name: &'static str,
+    /// The service that is NOT_SERVING without it.
+    required_by: Option<&'static str>,
+    /// Why it is away.
+    problem: Option<String>,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct Label {
+    dependency: &'static str,
+}
+
+impl Dependencies {
+    pub(crate) fn add(&self, name: &'static str, required_by: Option<&'static str>) -> Dependency {
+        let mut index = 0;
+        self.states.send_modify(|states| {
+            index = states.len();
+            states.push(State {
+                name,
+                required_by,
+                problem: Some("not asked yet".to_owned()),
+            });
+        });
+        self.up.get_or_create(&Label { dependency: name }).set(0);
+        let all = self.clone();
+        Dependency { all, index }
+    }
+
+    /// Whether `service` has all that it requires.
+    pub(crate) fn suffice(&self, service: &str) -> bool {
+        let states = self.states.borrow();
+        let mut missing = states.iter().filter(|state| state.problem.is_some());
+        missing.all(|state| state.required_by != Some(service))
+    }
+
+    /// What some service requires and does not have, if anything.
+    pub(crate) fn missing(&self) -> Option<String> {
+        let states = self.states.borrow();
+        let required = states.iter().filter(|state| state.required_by.is_some());
+        required
+            .filter(|state| state.problem.is_some())
+            .map(State::to_string)
+            .next()
+    }
+
+    /// How each is, a line each.
+    pub(crate) fn lines(&self) -> String {
+        let states = self.states.borrow();
+        states.iter().map(|state| format!("{state}\n")).collect()
+    }
+
+    /// Every change from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<Vec<State>> {
+        self.states.subscribe()
+    }
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.problem.as_deref().unwrap_or("up");
+        write!(f, "{}: {state}", self.name)
+    }
+}

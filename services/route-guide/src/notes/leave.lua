@@ -1,0 +1,15 @@
+-- Leaves a note at a point and returns those that were there, oldest first: one round trip, one key.
+-- KEYS: the point. ARGV: the entry (its id and the note), most entries, milliseconds until they expire.
+local key, entry, most, expire = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local at = redis.call('LPOS', key, entry)
+if at == 0 then
+    return {}
+elseif at then
+    -- An earlier attempt came this far, and its answer was lost.
+    return redis.call('LRANGE', key, 0, at - 1)
+end
+local earlier = redis.call('LRANGE', key, -most, -1)
+redis.call('RPUSH', key, entry)
+redis.call('LTRIM', key, -most, -1)
+redis.call('PEXPIRE', key, expire)
+return earlier

@@ -1,0 +1,225 @@
+//! The Redis server or cluster that the settings name, and connections to it.
+
+use std::{ffi::OsStr, fmt, fs, path::PathBuf, time::Duration};
+
+use chassis::{Error, nonzero_period};
+use clap::{
+    Arg, Command,
+    builder::{BoolishValueParser, TypedValueParser},
+    error::ErrorKind,
+};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
+    RedisError, RedisResult, ScriptInvocation, TlsCertificates,
+    aio::MultiplexedConnection,
+    cluster::{ClusterClient, ClusterClientBuilder},
+    cluster_async::ClusterConnection,
+    io::tcp::TcpSettings,
+};
+
+/// Where the notes are, and how to get at them.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct RedisSettings {
+    /// RouteChat: Redis or Valkey to keep notes in, for all servers that share it:
+    /// redis://[USER@]HOST[:PORT][/DB], or rediss:// for TLS [default: the memory of this process]
+    #[arg(long, value_parser = Url)]
+    pub(crate) notes_url: Option<ConnectionInfo>,
+
+    /// Whether NOTES_URL names a node of a cluster, or its configuration endpoint
+    #[arg(long, default_value = "false", value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set)]
+    notes_cluster: bool,
+
+    /// Password for NOTES_URL; better in the variable than on a command line, which others can see
+    #[arg(long, requires = "notes_url")]
+    notes_password: Option<Password>,
+
+    /// File with that password, read for each connection
+    #[arg(long, requires = "notes_url", conflicts_with = "notes_password")]
+    notes_password_file: Option<PathBuf>,
+
+    /// PEM file with the authorities that rediss:// trusts [default: the system's]
+    #[arg(long, requires = "notes_url")]
+    notes_ca: Option<PathBuf>,
+
+    /// Whether routeguide.RouteGuide is NOT_SERVING while the notes are away
+    #[arg(long, default_value = "false", value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set)]
+    pub(crate) notes_required: bool,
+
+    /// Longest that a note may wait for NOTES_URL
+    #[arg(long, default_value = "150ms", value_parser = nonzero_period)]
+    pub(crate) notes_timeout: humantime::Duration,
+}
+
+/// A password, which is never shown.
+#[derive(Clone)]
+struct Password(String);
+
+impl From<String> for Password {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// Reads a URL. Not a function, because clap shows the value that a function refuses, and there may be
+/// a password in it.
+#[derive(Clone)]
+struct Url;
+
+impl TypedValueParser for Url {
+    type Value = ConnectionInfo;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        _: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<ConnectionInfo, clap::Error> {
+        url(value.to_str().unwrap_or_default()).map_err(|problem| {
+            let text = format!("--notes-url <NOTES_URL>: {problem}\n");
+            clap::Error::raw(ErrorKind::ValueValidation, text).with_cmd(command)
+        })
+    }
+}
+
+fn url(text: &str) -> Result<ConnectionInfo, String> {
+    const FORM: &str = "redis://[USER@]HOST[:PORT][/DB] is needed, or rediss://";
+    let info = text.into_connection_info().map_err(|_| FORM.to_owned())?;
+    if let ConnectionAddr::Unix(_) = info.addr() {
+        return Err(FORM.to_owned());
+    }
+    if info.redis_settings().password().is_some() {
+        return Err(
+            "no password here: NOTES_PASSWORD_FILE or NOTES_PASSWORD is its place".to_owned(),
+        );
+    }
+    // A dead peer is found out even where nobody reads: on the other nodes of a cluster.
+    let tcp = TcpSettings::default()
+        .set_nodelay(true)
+        .set_user_timeout(Duration::from_secs(2));
+    Ok(info.set_tcp_settings(tcp))
+}
+
+/// What connections are made from.
+enum Server {
+    Node(Box<Client>),
+    Cluster(Box<ClusterClient>),
+}
+
+/// A connection, of which any number of clones can be used at once.
+#[derive(Clone)]
+pub(crate) enum Connection {
+    Node(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl RedisSettings {
+    /// Whether the files can be read and the rest be used.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.server().map(drop)
+    }
+
+    /// Makes a connection, from what is in the files now.
+    pub(crate) async fn connect(&self) -> Result<Connection, Error> {
+        Ok(match self.server()? {
+            Server::Node(client) => {
+                let config = AsyncConnectionConfig::new()
+                    .set_connection_timeout(None)
+                    .set_response_timeout(None);
+                let connection = client.get_multiplexed_async_connection_with_config(&config);
+                Connection::Node(connection.await.map_err(|error| said(&error))?)
+            }
+            Server::Cluster(client) => {
+                let connection = client.get_async_connection().await;
+                Connection::Cluster(connection.map_err(|error| said(&error))?)
+            }
+        })
+    }
+
+    fn server(&self) -> Result<Server, Error> {
+        let info = (self.notes_url.clone()).ok_or("NOTES_URL is not set")?;
+        let settings = info.redis_settings().clone();
+        let info = match self.password()? {
+            Some(password) => info.set_redis_settings(settings.set_password(password)),
+            None => info,
+        };
+        let certificates = match &self.notes_ca {
+            Some(path) => Some(TlsCertificates {
+                client_tls: None,
+                root_cert: Some(read("NOTES_CA", path)?.into_bytes()),
+            }),
+            None => None,
+        };
+        let server = if self.notes_cluster {
+            cluster(info, certificates, *self.notes_timeout)
+                .map(|client| Server::Cluster(client.into()))
+        } else {
+            match certificates {
+                Some(certificates) => Client::build_with_tls(info, certificates),
+                None => Client::open(info),
+            }
+            .map(|client| Server::Node(client.into()))
+        };
+        Ok(server.map_err(|error| format!("NOTES_URL: {}", said(&error)))?)
+    }
+
+    fn password(&self) -> Result<Option<String>, Error> {
+        let file = self.notes_password_file.as_ref();
+        let in_file = file
+            .map(|path| read("NOTES_PASSWORD_FILE", path))
+            .transpose()?;
+        let given = self
+            .notes_password
+            .as_ref()
+            .map(|Password(text)| text.clone());
+        Ok(in_file.map(|text| text.trim_end().to_owned()).or(given))
+    }
+}
+
+fn cluster(
+    info: ConnectionInfo,
+    certificates: Option<TlsCertificates>,
+    timeout: Duration,
+) -> RedisResult<ClusterClient> {
+    let tcp = info.tcp_settings().clone();
+    let builder = ClusterClientBuilder::new([info])
+        .tcp_settings(tcp)
+        .connection_timeout(timeout)
+        .response_timeout(timeout)
+        // Enough for a slot that moves meanwhile; the time is bounded elsewhere.
+        .retries(4)
+        .min_retry_wait(5)
+        .max_retry_wait(50);
+    match certificates {
+        Some(certificates) => builder.certs(certificates).build(),
+        None => builder.build(),
+    }
+}
+
+fn read(variable: &str, path: &PathBuf) -> Result<String, Error> {
+    let text = fs::read_to_string(path);
+    Ok(text.map_err(|error| format!("{variable}={}: {error}", path.display()))?)
+}
+
+/// What an error says, as the server words it if it is the server's.
+pub(crate) fn said(error: &RedisError) -> String {
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail:.200}"),
+        _ => error.to_string(),
+    }
+}
+
+impl Connection {
+    /// Runs a script of which each reply is a list.
+    pub(crate) async fn run(mut self, script: &ScriptInvocation<'_>) -> RedisResult<Vec<Vec<u8>>> {
+        match &mut self {
+            Self::Node(connection) => script.invoke_async(connection).await,
+            Self::Cluster(connection) => script.invoke_async(connection).await,
+        }
+    }
+}
