@@ -6,12 +6,16 @@ use std::{fs, net::SocketAddr, time::Duration};
 
 use chassis::health::v1::{HealthListRequest, health_client::HealthClient};
 use harness::{
-    Cluster, FaultProxy, Process, Redis, Running, command, get, output, redis, start_in, within,
+    Cluster, FaultProxy, PATIENCE, Process, Redis, Running, command, get, output, redis, start_in,
+    within,
 };
 use proto::routeguide::{Point, Rectangle, RouteNote, route_guide_client::RouteGuideClient};
 use rustix::process::Signal;
 use tempfile::NamedTempFile;
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, transport::Channel};
 use tracing::Level;
@@ -91,17 +95,20 @@ async fn refused(client: &Client) -> Status {
 
 /// Waits until `/readyz` says this of the store, and returns its status.
 async fn says(admin: SocketAddr, state: &str) -> u16 {
-    within(async {
+    let mut heard = String::new();
+    let found = timeout(PATIENCE, async {
         loop {
             let (status, text) = get(admin, "/readyz").await;
             let store = text.strip_prefix("serving\nnotes: ");
             if store.is_some_and(|store| store.contains(state)) {
                 return status;
             }
+            heard = text;
             sleep(POLL).await;
         }
-    })
-    .await
+    });
+    let found = found.await;
+    found.unwrap_or_else(|_| panic!("not {state:?}, but {heard:?}"))
 }
 
 /// Asserts that RouteChat says that the store is away, and why, and that all else works.
@@ -299,6 +306,7 @@ async fn a_store_that_is_killed_comes_back_with_its_notes() {
             expected
         );
         redis.kill().await;
+        assert_eq!(refused(&client).await.code(), Code::Unavailable);
         assert_away(&server, &client, "refused").await;
         redis.restart().await;
         says(server.admin, "up").await;
@@ -318,6 +326,7 @@ async fn a_store_that_comes_back_empty_is_written_to_again() {
     assert_eq!(leave(&client, HERE, "b").await.expect("a chat"), ["a"]);
 
     redis.kill().await;
+    refused(&client).await;
     assert_away(&server, &client, "refused").await;
     redis.restart_empty().await;
     says(server.admin, "up").await;
@@ -619,7 +628,7 @@ async fn health_depends_on_a_store_that_is_required() {
     assert_eq!(says(server.admin, "up").await, 200);
     assert_health(&server, [SERVING, SERVING], "0", 1).await;
     // The whole server has been serving all the time.
-    let said = tokio::time::timeout(POLL, next(&mut all)).await;
+    let said = timeout(POLL, next(&mut all)).await;
     said.expect_err("no change");
 }
 
@@ -744,7 +753,8 @@ async fn a_password_is_in_no_log_and_in_no_message() {
 
 #[tokio::test]
 async fn settings_are_shown_without_the_password() {
-    let mut print = command("route-guide", &["--print-config"]);
+    let flags = ["--notes-url", "redis://127.0.0.1", "--print-config"];
+    let mut print = command("route-guide", &flags);
     let printed = output(print.env("NOTES_PASSWORD", "xyzzy")).await;
     assert_eq!(printed.status.code(), Some(0));
     let printed = String::from_utf8(printed.stdout).expect("text");
