@@ -14,7 +14,7 @@ use std::{
 };
 
 use chassis::{Dependency, Error, Services};
-use redis::{RedisError, Script};
+use redis::{RedisError, Script, ScriptInvocation};
 use tokio::{
     sync::{Notify, watch},
     time::{sleep, timeout},
@@ -94,8 +94,8 @@ impl super::Notes for Notes {
         let store = &self.store;
         // One key, so that one node of a cluster can answer.
         let key = format!("notes:{},{}", point.latitude(), point.longitude());
-        let entry = Entry::new(&note.0);
-        let earlier = match timeout(store.patience(), store.leave(&key, &entry)).await {
+        let note = store.script(&key, &Entry::new(&note.0), store.most);
+        let earlier = match timeout(store.patience(), store.leave(&note)).await {
             Ok(answer) => answer?,
             Err(_) => {
                 store.failed.notify_one();
@@ -135,11 +135,18 @@ impl Store {
         Away(format!("no answer within {patience}").into())
     }
 
+    /// What leaves an entry and keeps `most` of them.
+    fn script(&self, key: &str, Entry(entry): &Entry, most: u32) -> ScriptInvocation<'_> {
+        let mut script = self.script.key(key);
+        let expire = self.expire.as_millis() as u64;
+        script.arg(entry).arg(most).arg(expire);
+        script
+    }
+
     /// Leaves a note. If the connection breaks, the next one is tried.
-    async fn leave(&self, key: &str, entry: &Entry) -> Result<Vec<Vec<u8>>, Away> {
+    async fn leave(&self, note: &ScriptInvocation<'_>) -> Result<Vec<Vec<u8>>, Away> {
         let mut link = self.link.subscribe();
-        let answer = self.ask(connection(&mut link).await?, key, entry).await;
-        let error = match answer {
+        let error = match connection(&mut link).await?.run(note).await {
             Ok(earlier) => return Ok(earlier),
             Err(error) => error,
         };
@@ -149,20 +156,8 @@ impl Store {
         }
         // Cannot fail: the sender is in `self`.
         let _ = link.changed().await;
-        let answer = self.ask(connection(&mut link).await?, key, entry).await;
-        answer.map_err(|error| away(&error))
-    }
-
-    async fn ask(
-        &self,
-        connection: Connection,
-        key: &str,
-        Entry(entry): &Entry,
-    ) -> Result<Vec<Vec<u8>>, RedisError> {
-        let mut script = self.script.key(key);
-        script.arg(entry).arg(self.most);
-        script.arg(self.expire.as_millis() as u64);
-        connection.run(&script).await
+        let again = connection(&mut link).await?.run(note).await;
+        again.map_err(|error| away(&error))
     }
 
     /// Keeps a connection for ever, and says how it stands.
@@ -209,8 +204,8 @@ impl Store {
 
     /// Leaves a note where nobody looks: what comes through when nothing can be written is no help.
     async fn probe(&self, connection: Connection) -> Result<(), Away> {
-        let entry = Entry::new("");
-        match timeout(self.patience(), self.ask(connection, "notes:probe", &entry)).await {
+        let note = self.script("notes:probe", &Entry::new(""), 1);
+        match timeout(self.patience(), connection.run(&note)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(away(&error)),
             Err(_) => Err(self.no_answer()),
