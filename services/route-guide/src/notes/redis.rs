@@ -1,7 +1,7 @@
 //! Notes in Redis or Valkey, for all servers that share it.
 //!
 //! One task, the keeper, holds the connection: it makes it, asks whether it works when a note has failed
-//! or none has come for a second, and makes another when it does not. While there is none, notes are
+//! or none has come for half a second, and makes another when it does not. While there is none, notes are
 //! refused without a try. The client's own `ConnectionManager` has calls wait instead, and keeps a
 //! connection that swallows everything.
 
@@ -192,7 +192,7 @@ impl Store {
 
     /// Waits until the connection does not work any more.
     async fn works(&self, connection: &Connection) {
-        const INTERVAL: Duration = Duration::from_secs(1);
+        const INTERVAL: Duration = Duration::from_millis(500);
         loop {
             let doubted = timeout(INTERVAL, self.failed.notified()).await.is_ok();
             let heard = self.heard.swap(false, Ordering::Relaxed);

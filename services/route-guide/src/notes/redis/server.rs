@@ -208,6 +208,10 @@ fn read(variable: &str, path: &PathBuf) -> Result<String, Error> {
 
 /// What an error says, as the server words it if it is the server's.
 pub(crate) fn said(error: &RedisError) -> String {
+    if error.kind() == redis::ErrorKind::AuthenticationFailed {
+        // The client keeps the server's words to itself.
+        return "WRONGPASS, or another refusal of the user and password".to_owned();
+    }
     match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail:.200}"),
         _ => error.to_string(),
