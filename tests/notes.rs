@@ -579,6 +579,33 @@ async fn notes_move_from_node_to_node_in_their_order() {
 }
 
 #[tokio::test]
+async fn a_connection_to_one_node_on_which_nothing_comes_through_is_replaced() {
+    let Some(cluster) = Cluster::start(&[]).await else {
+        return;
+    };
+    let probed = cluster.owner("notes:probe").await;
+    let owner = cluster.owner(&key(HERE)).await;
+    assert_ne!(owner, probed, "else this is like a single server");
+    let proxy = FaultProxy::start(cluster.nodes[owner].addr).await;
+    cluster.announce(owner, proxy.addr.port()).await;
+    let environment = [("NOTES_CLUSTER", "true"), ("NOTES_TIMEOUT", "500ms")];
+    let (server, client) = guide(&cluster.nodes[probed].url(), &environment).await;
+    says(server.admin, "up").await;
+    leave(&client, HERE, "a").await.expect("a chat");
+    assert!(proxy.connections() > 0, "the node is reached through it");
+    proxy.wedge();
+    let after = within(async {
+        loop {
+            if let Ok(earlier) = leave(&client, HERE, "b").await {
+                return earlier;
+            }
+            sleep(POLL).await;
+        }
+    });
+    assert_eq!(after.await, ["a"]);
+}
+
+#[tokio::test]
 async fn a_node_that_is_killed_comes_back_to_its_cluster() {
     let Some(mut cluster) = Cluster::start(redis::DURABLE).await else {
         return;
