@@ -817,8 +817,75 @@ async fn a_url_with_a_password_is_refused_without_showing_it() {
 }
 
 #[tokio::test]
+async fn settings_that_cannot_work_are_refused_in_one_line() {
+    const TLS: &str = "--notes-url=rediss://redis.internal";
+    let not_pem = NamedTempFile::new().expect("a file");
+    let not_pem = format!("--notes-ca={}", not_pem.path().display());
+    for (flags, code, reason) in [
+        ([TLS, &not_pem], 1, "no certificate in this file"),
+        ([TLS, "--notes-ca=/no/file"], 1, "NOTES_CA=/no/file: "),
+        (
+            [TLS, "--notes-password-file=/no/file"],
+            1,
+            "NOTES_PASSWORD_FILE=/no/file: ",
+        ),
+        (
+            [
+                "--notes-url=redis://redis.internal",
+                "--notes-ca=/etc/passwd",
+            ],
+            1,
+            "NOTES_CA",
+        ),
+        (
+            ["--notes-url=redis://guide@redis.internal", "--log=info"],
+            1,
+            "NOTES_PASSWORD_FILE or NOTES_PASSWORD",
+        ),
+        (
+            ["--notes-required=true", "--log=info"],
+            1,
+            "NOTES_REQUIRED=true needs NOTES_URL",
+        ),
+        (
+            ["--notes-cluster=true", "--log=info"],
+            1,
+            "NOTES_CLUSTER=true needs NOTES_URL",
+        ),
+        (
+            [
+                "--notes-url=rediss://redis.internal/#insecure",
+                "--log=info",
+            ],
+            2,
+            "NOTES_URL",
+        ),
+        (
+            ["--notes-url=http://redis.internal", "--log=info"],
+            2,
+            "NOTES_URL",
+        ),
+        (["--notes-password=a", "--log=info"], 2, "--notes-url"),
+        ([TLS, "--notes-timeout=0s"], 2, "NOTES_TIMEOUT"),
+        (["--notes-expire=0s", "--log=info"], 2, "NOTES_EXPIRE"),
+    ] {
+        let outcome = output(&mut command("route-guide", &flags)).await;
+        let said = String::from_utf8(outcome.stderr).expect("text");
+        assert_eq!(outcome.status.code(), Some(code), "{flags:?}: {said}");
+        assert!(said.contains(reason), "{flags:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[tokio::test]
 async fn two_passwords_are_one_too_many() {
-    let flags = ["--notes-password", "a", "--notes-password-file", "b"];
+    let flags = [
+        "--notes-url=redis://redis.internal",
+        "--notes-password=a",
+        "--notes-password-file=b",
+    ];
     let outcome = output(&mut command("route-guide", &flags)).await;
     assert_eq!(outcome.status.code(), Some(2));
+    let said = String::from_utf8(outcome.stderr).expect("text");
+    assert!(said.contains("cannot be used with"), "{said}");
 }
