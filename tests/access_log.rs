@@ -16,6 +16,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Request, transport::Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tracing::{Level, subscriber::DefaultGuard};
 
 use crate::{
     route_guide::recording,
@@ -216,9 +217,7 @@ async fn health_checks_are_logged_only_at_debug() {
 
 #[tokio::test]
 async fn a_handler_that_panics_costs_its_call_and_is_logged_as_internal() {
-    let log = Log::default();
-    let lines = tracing_subscriber::fmt().json().flatten_event(true);
-    let _logging = tracing::subscriber::set_default(lines.with_writer(log.clone()).finish());
+    let (log, _logging) = Log::keep(Level::INFO);
 
     let server = start(scripted::APP, &[]).await;
     let mut client = GreeterClient::new(server.channel());
@@ -245,11 +244,9 @@ async fn a_handler_that_panics_costs_its_call_and_is_logged_as_internal() {
     let (_, metrics) = get(server.admin, "/metrics").await;
     assert!(metrics.contains("grpc_panics_total 4"), "{metrics}");
     within(server.stopped()).await;
-    let codes: Vec<_> = log
-        .calls()
-        .iter()
-        .map(|line| line["code"].clone())
-        .collect();
+    let lines = log.lines().into_iter();
+    let calls = lines.filter(|line| line["message"] == "call");
+    let codes: Vec<_> = calls.map(|line| line["code"].clone()).collect();
     assert_eq!(codes, ["INTERNAL"; 4]);
 }
 
@@ -265,17 +262,29 @@ async fn calls_go_on_when_nobody_reads_the_log() {
     }
 }
 
-/// Log lines, kept.
+/// Log lines of this thread, kept.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    fn calls(&self) -> Vec<Value> {
-        let text = String::from_utf8(self.0.lock().expect("sound").clone()).expect("text");
-        let lines = text
-            .lines()
-            .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-        lines.filter(|line| line["message"] == "call").collect()
+    /// Keeps them from now on, for as long as the guard is kept.
+    pub(crate) fn keep(level: Level) -> (Self, DefaultGuard) {
+        let log = Self::default();
+        let lines = tracing_subscriber::fmt().json().flatten_event(true);
+        let lines = lines.with_max_level(level).with_writer(log.clone());
+        (log, tracing::subscriber::set_default(lines.finish()))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("sound").clone()).expect("text")
+    }
+
+    pub(crate) fn lines(&self) -> Vec<Value> {
+        let text = self.text();
+        let lines = text.lines();
+        lines
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect()
     }
 }
 

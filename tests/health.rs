@@ -14,8 +14,8 @@ use tonic::{Code, Status, Streaming};
 // The health client of another project, so that both ends cannot be wrong in the same way.
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
 
-const SERVING: i32 = ServingStatus::Serving as i32;
-const NOT_SERVING: i32 = ServingStatus::NotServing as i32;
+pub(crate) const SERVING: i32 = ServingStatus::Serving as i32;
+pub(crate) const NOT_SERVING: i32 = ServingStatus::NotServing as i32;
 const SERVICE_UNKNOWN: i32 = ServingStatus::ServiceUnknown as i32;
 
 /// Says NOT_SERVING for as long as a test can take.
@@ -27,21 +27,21 @@ fn service(name: &str) -> HealthCheckRequest {
     }
 }
 
-async fn check(server: &Running, name: &str) -> Result<i32, Status> {
+pub(crate) async fn check(server: &Running, name: &str) -> Result<i32, Status> {
     let response = HealthClient::new(server.channel())
         .check(service(name))
         .await?;
     Ok(response.into_inner().status)
 }
 
-async fn watch(server: &Running, name: &str) -> Streaming<HealthCheckResponse> {
+pub(crate) async fn watch(server: &Running, name: &str) -> Streaming<HealthCheckResponse> {
     let stream = HealthClient::new(server.channel())
         .watch(service(name))
         .await;
     stream.expect("a stream").into_inner()
 }
 
-async fn next(statuses: &mut Streaming<HealthCheckResponse>) -> Result<i32, Status> {
+pub(crate) async fn next(statuses: &mut Streaming<HealthCheckResponse>) -> Result<i32, Status> {
     Ok(within(statuses.message())
         .await?
         .expect("one more status")
@@ -50,7 +50,7 @@ async fn next(statuses: &mut Streaming<HealthCheckResponse>) -> Result<i32, Stat
 
 /// The `grpc-status` of a call with no more than this user agent: what an ALB sends besides is not
 /// documented.
-async fn code_for(addr: SocketAddr, path: &str, user_agent: &str) -> String {
+pub(crate) async fn code_for(addr: SocketAddr, path: &str, user_agent: &str) -> String {
     let request = Request::post(format!("http://{addr}{path}"))
         .header("user-agent", user_agent)
         .body(Default::default())

@@ -1,6 +1,6 @@
 //! Certificates, made afresh for each test that wants some.
 
-use std::{fs, path::PathBuf};
+use std::{fs, net::IpAddr, path::PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -45,6 +45,13 @@ impl Pki {
     pub(crate) fn issue_until(&self, name: &str, purpose: ExtendedKeyUsagePurpose, year: i32) {
         self.sign(name, purpose, |params| {
             params.not_after = date_time_ymd(year, 1, 1);
+        });
+    }
+
+    /// Likewise, for a server at this address.
+    pub(crate) fn issue_at(&self, name: &str, address: IpAddr) {
+        self.sign(name, ExtendedKeyUsagePurpose::ServerAuth, |params| {
+            params.subject_alt_names.push(SanType::IpAddress(address));
         });
     }
 

@@ -39,9 +39,10 @@ pub struct FaultProxy {
 }
 
 impl FaultProxy {
-    /// Starts one on a free port, with nothing wrong.
+    /// Starts one on a free port of the same address, with nothing wrong.
     pub async fn start(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let listener = TcpListener::bind((target.ip(), 0)).await;
+        let listener = listener.expect("a free port");
         let addr = listener.local_addr().expect("bound");
         let (faults, _) = watch::channel(Faults::default());
         let connections = Arc::<AtomicUsize>::default();

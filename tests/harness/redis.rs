@@ -298,6 +298,28 @@ impl Cluster {
         }
     }
 
+    /// Has clients reach this node by another port of its address.
+    pub async fn announce(&self, node: usize, port: u16) {
+        let bus = (self.nodes[node].addr.port() + 10_000).to_string();
+        for (setting, value) in [
+            ("cluster-announce-bus-port", &bus),
+            ("cluster-announce-port", &port.to_string()),
+        ] {
+            let () = self.nodes[node]
+                .ask(&["CONFIG", "SET", setting, value])
+                .await;
+        }
+        let announced = format!(":{port}@");
+        within(async {
+            for node in &self.nodes {
+                while !(node.ask::<String>(&["CLUSTER", "NODES"]).await).contains(&announced) {
+                    sleep(POLL).await;
+                }
+            }
+        })
+        .await;
+    }
+
     async fn slot(&self, key: &str) -> String {
         let slot: u16 = self.nodes[0].ask(&["CLUSTER", "KEYSLOT", key]).await;
         slot.to_string()

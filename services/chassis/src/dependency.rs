@@ -20,29 +20,24 @@ impl Dependency {
         self.set(None);
     }
 
-    /// It does not, for this reason. The same reason is not logged again.
+    /// It does not, for this reason. Each reason is logged once until it is up again.
     pub fn away(&self, reason: &str) {
         self.set(Some(reason));
     }
 
     fn set(&self, problem: Option<&str>) {
-        let mut name = "";
-        let changed = self.all.states.send_if_modified(|states| {
+        self.all.states.send_if_modified(|states| {
             let state = &mut states[self.index];
-            name = state.name;
             let changed = state.problem.as_deref() != problem;
-            state.problem = problem.map(str::to_owned);
+            if changed {
+                state.problem = problem.map(str::to_owned);
+                state.log();
+                let dependency = state.name;
+                let up = self.all.up.get_or_create(&Label { dependency });
+                up.set(problem.is_none().into());
+            }
             changed
         });
-        if !changed {
-            return;
-        }
-        let label = Label { dependency: name };
-        (self.all.up.get_or_create(&label)).set(problem.is_none().into());
-        match problem {
-            None => tracing::info!(dependency = name, "up"),
-            Some(reason) => tracing::warn!(dependency = name, reason, "away"),
-        }
     }
 }
 
@@ -61,6 +56,27 @@ pub(crate) struct State {
     required_by: Option<&'static str>,
     /// Why it is away.
     problem: Option<String>,
+    /// What has been logged since it was up.
+    logged: Vec<String>,
+}
+
+impl State {
+    fn log(&mut self) {
+        // Reasons may take turns, or have a number in them that never comes again.
+        const MOST: usize = 10;
+        let dependency = self.name;
+        match &self.problem {
+            None => {
+                self.logged.clear();
+                tracing::info!(dependency, "up");
+            }
+            Some(reason) if self.logged.contains(reason) || self.logged.len() == MOST => {}
+            Some(reason) => {
+                self.logged.push(reason.clone());
+                tracing::warn!(dependency, reason, "away");
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -77,6 +93,7 @@ impl Dependencies {
                 name,
                 required_by,
                 problem: Some("not asked yet".to_owned()),
+                logged: Vec::new(),
             });
         });
         self.up.get_or_create(&Label { dependency: name }).set(0);

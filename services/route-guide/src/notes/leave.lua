@@ -5,7 +5,7 @@ local at = redis.call('LPOS', key, entry)
 if at == 0 then
     return {}
 elseif at then
-    -- An earlier attempt came this far, and its answer was lost.
+    -- An earlier attempt came this far, and its answer was lost. What it dropped is gone.
     return redis.call('LRANGE', key, 0, at - 1)
 end
 local earlier = redis.call('LRANGE', key, -most, -1)

@@ -1,7 +1,7 @@
 //! Notes in Redis or Valkey, for all servers that share it.
 //!
 //! One task, the keeper, holds the connection: it makes it, asks whether it works when a note has failed
-//! or none has come for a second, and makes another when it does not. While there is none, notes are
+//! or none has come for half a second, and makes another when it does not. While there is none, notes are
 //! refused without a try. The client's own `ConnectionManager` has calls wait instead, and keeps a
 //! connection that swallows everything.
 
@@ -16,7 +16,7 @@ use std::{
 use chassis::{Dependency, Error, Services};
 use redis::{RedisError, Script, ScriptInvocation};
 use tokio::{
-    sync::{Notify, watch},
+    sync::{mpsc, watch},
     time::{sleep, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -42,16 +42,19 @@ struct Store {
     most: u32,
     expire: Duration,
     link: watch::Sender<Link>,
-    /// A note has failed: does the connection still work?
-    failed: Notify,
+    /// The key of a note that failed: does the connection still work there?
+    failed: mpsc::Sender<String>,
     /// A note has been left since the keeper last looked.
     heard: AtomicBool,
 }
 
+/// Where the connection is tried.
+const PROBE: &str = "notes:probe";
+
 /// What notes go by.
 #[derive(Clone)]
 enum Link {
-    /// Being made: notes wait for it as long as they may.
+    /// The first one is being made: notes wait for it as long as they may.
     Coming,
     Up(Connection),
     Away(Away),
@@ -65,23 +68,23 @@ impl RedisSettings {
         services: &Services,
         service: &'static str,
     ) -> Result<Option<Notes>, Error> {
-        if self.notes_url.is_none() {
+        if !self.check()? {
             return Ok(None);
         }
-        self.check()?;
         let dependency = services.depend_on("notes", self.notes_required.then_some(service));
+        let (failed, failures) = mpsc::channel(1);
         let store = Arc::new(Store {
             settings: self,
             script: Script::new(include_str!("leave.lua")),
             most: limits.notes_per_point,
             expire: *limits.notes_expire,
             link: watch::Sender::new(Link::Coming),
-            failed: Notify::new(),
+            failed,
             heard: AtomicBool::new(false),
         });
         let keeper = tokio::spawn({
             let store = store.clone();
-            async move { store.keep(&dependency).await }
+            async move { store.keep(&dependency, failures).await }
         });
         let _keeper = AbortOnDropHandle::new(keeper);
         Ok(Some(Notes { store, _keeper }))
@@ -94,16 +97,18 @@ impl super::Notes for Notes {
         let store = &self.store;
         // One key, so that one node of a cluster can answer.
         let key = format!("notes:{},{}", point.latitude(), point.longitude());
-        let note = store.script(&key, &Entry::new(&note.0), store.most);
-        let earlier = match timeout(store.patience(), store.leave(&note)).await {
-            Ok(answer) => answer?,
-            Err(_) => {
-                store.failed.notify_one();
-                return Err(store.no_answer());
+        let note = store.script(&key, &Entry::new(&note.0), store.most, store.expire);
+        let answer = timeout(store.patience(), store.leave(&key, &note)).await;
+        match answer.unwrap_or_else(|_| Err(store.no_answer())) {
+            Ok(earlier) => {
+                store.heard.store(true, Ordering::Relaxed);
+                Ok(earlier.iter().map(|entry| Entry::note(entry)).collect())
             }
-        };
-        store.heard.store(true, Ordering::Relaxed);
-        Ok(earlier.iter().map(|entry| Entry::note(entry)).collect())
+            Err(problem) => {
+                store.doubt(key);
+                Err(problem)
+            }
+        }
     }
 }
 
@@ -135,45 +140,68 @@ impl Store {
         Away(format!("no answer within {patience}").into())
     }
 
-    /// What leaves an entry and keeps `most` of them.
-    fn script(&self, key: &str, Entry(entry): &Entry, most: u32) -> ScriptInvocation<'_> {
+    /// What leaves an entry, keeps `most` of them, and has all of them expire.
+    fn script(
+        &self,
+        key: &str,
+        Entry(entry): &Entry,
+        most: u32,
+        expire: Duration,
+    ) -> ScriptInvocation<'_> {
         let mut script = self.script.key(key);
-        let expire = self.expire.as_millis() as u64;
+        // In 0 ms they would expire before they are read.
+        let expire = (expire.as_millis() as u64).max(1);
         script.arg(entry).arg(most).arg(expire);
         script
     }
 
     /// Leaves a note. If the connection breaks, the next one is tried.
-    async fn leave(&self, note: &ScriptInvocation<'_>) -> Result<Vec<Vec<u8>>, Away> {
+    async fn leave(&self, key: &str, note: &ScriptInvocation<'_>) -> Result<Vec<Vec<u8>>, Away> {
         let mut link = self.link.subscribe();
-        let error = match connection(&mut link).await?.run(note).await {
+        let connection = settled(&mut link).await?;
+        let again = connection.breaks_for_good();
+        let error = match connection.run(note).await {
             Ok(earlier) => return Ok(earlier),
             Err(error) => error,
         };
-        self.failed.notify_one();
-        if !error.is_connection_dropped() {
-            return Err(away(&error));
+        if !(again && error.is_connection_dropped()) {
+            return Err(self.away(&error));
         }
+        self.doubt(key.to_owned());
         // Cannot fail: the sender is in `self`.
         let _ = link.changed().await;
-        let again = connection(&mut link).await?.run(note).await;
-        again.map_err(|error| away(&error))
+        let again = settled(&mut link).await?.run(note).await;
+        again.map_err(|error| self.away(&error))
+    }
+
+    /// Has the keeper look whether the connection works for this key. One doubt at a time is enough.
+    fn doubt(&self, key: String) {
+        let _ = self.failed.try_send(key);
+    }
+
+    fn away(&self, error: &RedisError) -> Away {
+        match error.is_timeout() {
+            true => self.no_answer(),
+            false => Away(said(error).into()),
+        }
     }
 
     /// Keeps a connection for ever, and says how it stands.
-    async fn keep(&self, dependency: &Dependency) {
+    async fn keep(&self, dependency: &Dependency, mut failures: mpsc::Receiver<String>) {
         const PAUSE: Duration = Duration::from_millis(250);
         loop {
             match self.connect().await {
                 Ok(connection) => {
-                    dependency.up();
                     self.link.send_replace(Link::Up(connection.clone()));
-                    self.works(&connection).await;
-                    self.link.send_replace(Link::Coming);
+                    dependency.up();
+                    self.works(&connection, &mut failures).await;
+                    if !connection.breaks_for_good() {
+                        sleep(PAUSE).await;
+                    }
                 }
                 Err(problem) => {
+                    self.link.send_replace(Link::Away(problem.clone()));
                     dependency.away(&problem.0);
-                    self.link.send_replace(Link::Away(problem));
                     sleep(PAUSE).await;
                 }
             }
@@ -186,35 +214,42 @@ impl Store {
         let connected = timeout(2 * self.patience(), self.settings.connect()).await;
         let connection = connected.map_err(|_| self.no_answer())?;
         let connection = connection.map_err(|error| Away(error.to_string().into()))?;
-        self.probe(connection.clone()).await?;
+        self.probe(connection.clone(), PROBE).await?;
         Ok(connection)
     }
 
-    /// Waits until the connection does not work any more.
-    async fn works(&self, connection: &Connection) {
-        const INTERVAL: Duration = Duration::from_secs(1);
+    /// Waits until the connection does not work any more, at least for a key that somebody needs.
+    async fn works(&self, connection: &Connection, failures: &mut mpsc::Receiver<String>) {
+        const INTERVAL: Duration = Duration::from_millis(500);
         loop {
-            let doubted = timeout(INTERVAL, self.failed.notified()).await.is_ok();
+            let failure = timeout(INTERVAL, failures.recv()).await;
             let heard = self.heard.swap(false, Ordering::Relaxed);
-            if (doubted || !heard) && self.probe(connection.clone()).await.is_err() {
+            let key = match failure {
+                // By the braces a cluster has it on the same node.
+                Ok(Some(key)) => format!("{PROBE}{{{key}}}"),
+                _ if heard => continue,
+                _ => PROBE.to_owned(),
+            };
+            if self.probe(connection.clone(), &key).await.is_err() {
                 return;
             }
         }
     }
 
     /// Leaves a note where nobody looks: what comes through when nothing can be written is no help.
-    async fn probe(&self, connection: Connection) -> Result<(), Away> {
-        let note = self.script("notes:probe", &Entry::new(""), 1);
+    async fn probe(&self, connection: Connection, key: &str) -> Result<(), Away> {
+        let expire = Duration::from_secs(10);
+        let note = self.script(key, &Entry::new(""), 1, expire);
         match timeout(self.patience(), connection.run(&note)).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(away(&error)),
+            Ok(Err(error)) => Err(self.away(&error)),
             Err(_) => Err(self.no_answer()),
         }
     }
 }
 
 /// The connection, once it is there or known to be away.
-async fn connection(link: &mut watch::Receiver<Link>) -> Result<Connection, Away> {
+async fn settled(link: &mut watch::Receiver<Link>) -> Result<Connection, Away> {
     let settled = link.wait_for(|link| !matches!(link, Link::Coming)).await;
     match settled.as_deref() {
         Ok(Link::Up(connection)) => Ok(connection.clone()),
@@ -222,8 +257,4 @@ async fn connection(link: &mut watch::Receiver<Link>) -> Result<Connection, Away
         // The sender is in the store, which whoever waits here holds.
         Ok(Link::Coming) | Err(_) => Err(Away("closed".into())),
     }
-}
-
-fn away(error: &RedisError) -> Away {
-    Away(said(error).into())
 }

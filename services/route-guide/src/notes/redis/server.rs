@@ -1,6 +1,11 @@
 //! The Redis server or cluster that the settings name, and connections to it.
 
-use std::{ffi::OsStr, fmt, fs, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsStr,
+    fmt, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use chassis::{Error, nonzero_period};
 use clap::{
@@ -14,7 +19,7 @@ use redis::{
     aio::MultiplexedConnection,
     cluster::{ClusterClient, ClusterClientBuilder},
     cluster_async::ClusterConnection,
-    io::tcp::TcpSettings,
+    io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 
 /// Where the notes are, and how to get at them.
@@ -90,7 +95,8 @@ impl TypedValueParser for Url {
 fn url(text: &str) -> Result<ConnectionInfo, String> {
     const FORM: &str = "redis://[USER@]HOST[:PORT][/DB] is needed, or rediss://";
     let info = text.into_connection_info().map_err(|_| FORM.to_owned())?;
-    if let ConnectionAddr::Unix(_) = info.addr() {
+    // The last is `#insecure`, TLS with anybody.
+    if let ConnectionAddr::Unix(_) | ConnectionAddr::TcpTls { insecure: true, .. } = info.addr() {
         return Err(FORM.to_owned());
     }
     if info.redis_settings().password().is_some() {
@@ -98,9 +104,10 @@ fn url(text: &str) -> Result<ConnectionInfo, String> {
             "no password here: NOTES_PASSWORD_FILE or NOTES_PASSWORD is its place".to_owned(),
         );
     }
-    // A dead peer is found out even where nobody reads: on the other nodes of a cluster.
+    // A dead peer is found out even where nobody writes: on the nodes of a cluster.
     let tcp = TcpSettings::default()
         .set_nodelay(true)
+        .set_keepalive(TcpKeepalive::new().with_time(Duration::from_secs(10)))
         .set_user_timeout(Duration::from_secs(2));
     Ok(info.set_tcp_settings(tcp))
 }
@@ -119,9 +126,19 @@ pub(crate) enum Connection {
 }
 
 impl RedisSettings {
-    /// Whether the files can be read and the rest be used.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        self.server().map(drop)
+    /// Whether notes are to be in Redis. An error if they cannot be, by these settings and files.
+    pub(crate) fn check(&self) -> Result<bool, Error> {
+        let needs_url = [
+            ("NOTES_CLUSTER", self.notes_cluster),
+            ("NOTES_REQUIRED", self.notes_required),
+        ];
+        if self.notes_url.is_some() {
+            self.server().map(|_| true)
+        } else if let Some((variable, _)) = needs_url.iter().find(|(_, set)| *set) {
+            Err(format!("{variable}=true needs NOTES_URL").into())
+        } else {
+            Ok(false)
+        }
     }
 
     /// Makes a connection, from what is in the files now.
@@ -146,15 +163,19 @@ impl RedisSettings {
         let settings = info.redis_settings().clone();
         let info = match self.password()? {
             Some(password) => info.set_redis_settings(settings.set_password(password)),
+            None if settings.username().is_some() => {
+                return Err(
+                    "NOTES_URL names a user, who needs NOTES_PASSWORD_FILE or NOTES_PASSWORD"
+                        .into(),
+                );
+            }
             None => info,
         };
-        let certificates = match &self.notes_ca {
-            Some(path) => Some(TlsCertificates {
-                client_tls: None,
-                root_cert: Some(read("NOTES_CA", path)?.into_bytes()),
-            }),
-            None => None,
-        };
+        let ca = self.notes_ca.as_deref().map(certificates).transpose()?;
+        let certificates = ca.map(|pem| TlsCertificates {
+            client_tls: None,
+            root_cert: Some(pem.into_bytes()),
+        });
         let server = if self.notes_cluster {
             cluster(info, certificates, *self.notes_timeout)
                 .map(|client| Server::Cluster(client.into()))
@@ -169,15 +190,11 @@ impl RedisSettings {
     }
 
     fn password(&self) -> Result<Option<String>, Error> {
-        let file = self.notes_password_file.as_ref();
-        let in_file = file
-            .map(|path| read("NOTES_PASSWORD_FILE", path))
-            .transpose()?;
-        let given = self
-            .notes_password
-            .as_ref()
-            .map(|Password(text)| text.clone());
-        Ok(in_file.map(|text| text.trim_end().to_owned()).or(given))
+        if let Some(path) = &self.notes_password_file {
+            let text = read("NOTES_PASSWORD_FILE", path)?;
+            return Ok(Some(text.trim_end().to_owned()));
+        }
+        Ok((self.notes_password.as_ref()).map(|Password(text)| text.clone()))
     }
 }
 
@@ -189,9 +206,12 @@ fn cluster(
     let tcp = info.tcp_settings().clone();
     let builder = ClusterClientBuilder::new([info])
         .tcp_settings(tcp)
-        .connection_timeout(timeout)
-        .response_timeout(timeout)
-        // Enough for a slot that moves meanwhile; the time is bounded elsewhere.
+        // One node that hangs should not take all the time of a note to another.
+        .connection_timeout(timeout / 2)
+        // Whoever asks looks at the time.
+        .response_timeout(2 * timeout)
+        .overall_response_timeout(None)
+        // Enough for a slot that moves meanwhile.
         .retries(4)
         .min_retry_wait(5)
         .max_retry_wait(50);
@@ -201,20 +221,41 @@ fn cluster(
     }
 }
 
-fn read(variable: &str, path: &PathBuf) -> Result<String, Error> {
+/// The authorities in a file, of which there is one at least.
+fn certificates(path: &Path) -> Result<String, Error> {
+    const VARIABLE: &str = "NOTES_CA";
+    let text = read(VARIABLE, path)?;
+    match text.contains("-----BEGIN CERTIFICATE-----") {
+        true => Ok(text),
+        false => Err(format!("{VARIABLE}={}: no certificate in this file", path.display()).into()),
+    }
+}
+
+fn read(variable: &str, path: &Path) -> Result<String, Error> {
     let text = fs::read_to_string(path);
     Ok(text.map_err(|error| format!("{variable}={}: {error}", path.display()))?)
 }
 
 /// What an error says, as the server words it if it is the server's.
 pub(crate) fn said(error: &RedisError) -> String {
+    let text = error.to_string();
+    if text.contains("authentication failed") {
+        // The client keeps the server's words to itself.
+        return "WRONGPASS, or another refusal of the user and password".to_owned();
+    }
     match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail:.200}"),
-        _ => error.to_string(),
+        _ => text,
     }
 }
 
 impl Connection {
+    /// Whether only another connection helps. That to a cluster connects anew by itself, node by node,
+    /// but for one that swallows everything.
+    pub(crate) fn breaks_for_good(&self) -> bool {
+        matches!(self, Self::Node(_))
+    }
+
     /// Runs a script of which each reply is a list.
     pub(crate) async fn run(mut self, script: &ScriptInvocation<'_>) -> RedisResult<Vec<Vec<u8>>> {
         match &mut self {
