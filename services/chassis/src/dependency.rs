@@ -62,19 +62,16 @@ pub(crate) struct State {
 
 impl State {
     fn log(&mut self) {
-        // Reasons may take turns, or have a number in them that never comes again.
-        const MOST: usize = 10;
         let dependency = self.name;
         match &self.problem {
             None => {
                 self.logged.clear();
                 tracing::info!(dependency, "up");
             }
-            Some(reason) if self.logged.contains(reason) || self.logged.len() == MOST => {}
-            Some(reason) => {
-                self.logged.push(reason.clone());
+            Some(reason) if is_news(&mut self.logged, reason) => {
                 tracing::warn!(dependency, reason, "away");
             }
+            Some(_) => {}
         }
     }
 }
@@ -130,9 +127,35 @@ impl Dependencies {
     }
 }
 
+/// Whether a reason is to be logged after these. They may take turns, or have a number in them that
+/// never comes again.
+fn is_news(logged: &mut Vec<String>, reason: &str) -> bool {
+    const MOST: usize = 10;
+    let news = logged.len() < MOST && logged.iter().all(|earlier| earlier != reason);
+    if news {
+        logged.push(reason.to_owned());
+    }
+    news
+}
+
 impl std::fmt::Display for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = self.problem.as_deref().unwrap_or("up");
         write!(f, "{}: {state}", self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_news;
+
+    #[test]
+    fn reasons_that_take_turns_or_never_end_are_logged_a_few_times() {
+        let mut logged = Vec::new();
+        assert!(is_news(&mut logged, "refused"));
+        assert!(is_news(&mut logged, "reset"));
+        assert!(!is_news(&mut logged, "refused"));
+        let news = (0..1000).filter(|port| is_news(&mut logged, &format!("port {port}")));
+        assert_eq!(news.count(), 8);
     }
 }
