@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Builds the images for both architectures and pushes them, each as one name for both, then says under
+# which digest: deploy that, for it never changes.
+#
+#   docker/push-ecr.sh 123456789012.dkr.ecr.eu-central-1.amazonaws.com/grpc-suite [IMAGE…]
+#
+# The part after the host is optional. On ECR, each image needs a repository of its own beforehand. Any
+# other registry does, too: log in first. VERSION is Cargo.toml's unless set, ARCHITECTURES "amd64 arm64";
+# SOURCE is where the sources are, for the label.
+set -euo pipefail
+registry=${1:?usage: docker/push-ecr.sh REGISTRY [IMAGE…]}
+shift
+cd "$(dirname "$0")/.."
+
+[ $# -gt 0 ] || set -- route-guide greeter route-guide-client greeter-client
+version=${VERSION:-$(sed -n '/^\[workspace.package\]/,/^version/s/^version = "\(.*\)"/\1/p' Cargo.toml)}
+read -ra architectures <<<"${ARCHITECTURES:-amd64 arm64}"
+# Without the attestations that some builders add, which would make each image an index already.
+export BUILDX_NO_DEFAULT_ATTESTATIONS=1
+
+host=${registry%%/*}
+if [[ $host =~ \.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com ]]; then
+    aws ecr get-login-password --region "${BASH_REMATCH[1]}" |
+        docker login --username AWS --password-stdin "$host"
+fi
+insecure=()
+case $host in localhost:* | 127.*) insecure=(--insecure) ;; esac
+
+for image; do
+    tagged=$registry/$image:$version
+    parts=()
+    for architecture in "${architectures[@]}"; do
+        part=$tagged-$architecture
+        docker build --quiet --file docker/Dockerfile --target "$image" --tag "$part" \
+            --platform "linux/$architecture" --build-arg TARGETARCH="$architecture" \
+            ${BUILDER:+--build-arg BUILDER="$BUILDER"} \
+            --build-arg VERSION="$version" \
+            --build-arg REVISION="$(git describe --always --dirty --abbrev=40 --exclude '*')" \
+            --build-arg SOURCE="${SOURCE:-unknown}" \
+            --build-arg SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)" . >&2
+        docker push --quiet "$part" >&2
+        parts+=("$part")
+    done
+    docker manifest rm "$tagged" 2>/dev/null || true
+    docker manifest create "${insecure[@]}" "$tagged" "${parts[@]}" >&2
+    echo "$registry/$image@$(docker manifest push --purge "${insecure[@]}" "$tagged" | tail -1)"
+done
