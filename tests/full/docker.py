@@ -428,7 +428,7 @@ def test_replicas_restarted_in_turn_under_load_cost_no_call(topology, stubs, cap
                 eventually(lambda: healthy(replica))
         eventually(lambda: in_rotation(topology) == short(replicas("route-guide")))
     with capsys.disabled():
-        print(f"\n{sum(load.good.values())} calls while 5 replicas were restarted, {len(load.bad)} failed")
+        print(f"\n{sum(load.good.values())} calls while 5 replicas were restarted, {len(load.bad)} lost")
     assert not load.bad and min(load.good.values()) > 100, load.bad
 
 
