@@ -76,9 +76,10 @@ def healthy(container):
 
 @pytest.fixture(scope="session")
 def images():
-    """Builds all images, under their own names."""
+    """Builds all images, under their own names and as push-ecr.sh would."""
+    commit = output("git", "log", "-1", "--format=%ct")
     for name in IMAGES:
-        build(name, "--tag", name)
+        build(name, "--tag", name, "--build-arg", f"SOURCE_DATE_EPOCH={commit}")
 
 
 @pytest.fixture
