@@ -216,15 +216,14 @@ async fn lists(redis: &Redis) -> BTreeMap<Place, Vec<String>> {
     let mut connection = redis.connect().await;
     let keys: Vec<String> = redis.ask(&["KEYS", "notes:*"]).await;
     let mut lists = BTreeMap::new();
-    for key in keys {
-        // What the servers themselves ask the store with.
-        let Some((latitude, longitude)) = key["notes:".len()..].split_once(',') else {
-            continue;
-        };
+    // But for what the servers themselves ask the store with.
+    for key in keys.iter().filter(|key| !key.starts_with("notes:probe")) {
+        let coordinates = key["notes:".len()..].split_once(',');
+        let (latitude, longitude) = coordinates.expect("two coordinates");
         let degrees = |text: &str| text.parse().expect("a coordinate");
         let place = (degrees(latitude), degrees(longitude));
         let mut range = redis::cmd("LRANGE");
-        range.arg(&key).arg(0).arg(-1);
+        range.arg(key).arg(0).arg(-1);
         let list: Vec<String> = range.query_async(&mut connection).await.expect("a list");
         let texts = list.iter().map(|element| element[16..].to_owned());
         lists.insert(place, texts.collect());
