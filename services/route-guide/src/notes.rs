@@ -92,7 +92,7 @@ impl fmt::Display for TooLong {
 }
 
 /// Why the notes cannot be had. Whether the note has been left, nobody knows.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Away(Arc<str>);
 
 impl fmt::Display for Away {

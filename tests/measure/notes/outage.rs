@@ -189,18 +189,14 @@ impl Seen {
             outages.any(|outage| outage.began <= call.began && call.began < outage.over)
         });
         let (during, else_) = (p99(during), p99(else_));
-        let longer = during.zip(else_);
-        let longer = longer.map(|(during, else_)| during.div_duration_f64(else_) * 100.0 - 100.0);
+        // A tenth, or what a p99 of a few thousand calls varies by on two cores.
+        const NOISE: Duration = Duration::from_micros(500);
+        let near = |during, else_: Duration| during <= else_.mul_f64(1.1).max(else_ + NOISE);
+        let near = during
+            .zip(else_)
+            .is_some_and(|(during, else_)| near(during, else_));
         finding
             .goal(errors == 0, format!("GetFeature {errors} errors"))
-            .likely(
-                longer.is_some_and(|longer| longer <= 10.0),
-                format!(
-                    "p99 {} → {}, {:+.0} %",
-                    time(else_),
-                    time(during),
-                    longer.unwrap_or(f64::NAN)
-                ),
-            )
+            .likely(near, format!("p99 {} → {}", time(else_), time(during)))
     }
 }

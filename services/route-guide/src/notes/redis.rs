@@ -194,9 +194,13 @@ impl Store {
                 Ok(connection) => {
                     self.link.send_replace(Link::Up(connection.clone()));
                     dependency.up();
-                    self.works(&connection, &mut failures).await;
+                    let problem = self.works(&connection, &mut failures).await;
                     if !connection.breaks_for_good() {
                         sleep(PAUSE).await;
+                    } else if problem == self.no_answer() {
+                        // Nobody else need wait to learn this. Where a connection has been closed, the
+                        // next may be there at once.
+                        self.link.send_replace(Link::Away(problem));
                     }
                 }
                 Err(problem) => {
@@ -219,7 +223,7 @@ impl Store {
     }
 
     /// Waits until the connection does not work any more, at least for a key that somebody needs.
-    async fn works(&self, connection: &Connection, failures: &mut mpsc::Receiver<String>) {
+    async fn works(&self, connection: &Connection, failures: &mut mpsc::Receiver<String>) -> Away {
         const INTERVAL: Duration = Duration::from_millis(500);
         loop {
             let failure = timeout(INTERVAL, failures.recv()).await;
@@ -230,8 +234,8 @@ impl Store {
                 _ if heard => continue,
                 _ => PROBE.to_owned(),
             };
-            if self.probe(connection.clone(), &key).await.is_err() {
-                return;
+            if let Err(problem) = self.probe(connection.clone(), &key).await {
+                return problem;
             }
         }
     }
