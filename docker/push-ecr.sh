@@ -32,7 +32,7 @@ for image; do
     for architecture in "${architectures[@]}"; do
         part=$tagged-$architecture
         docker build --quiet --file docker/Dockerfile --target "$image" --tag "$part" \
-            --platform "linux/$architecture" --build-arg TARGETARCH="$architecture" \
+            --platform "linux/$architecture" \
             ${BUILDER:+--build-arg BUILDER="$BUILDER"} \
             --build-arg VERSION="$version" \
             --build-arg REVISION="$(git describe --always --dirty --abbrev=40 --exclude '*')" \
