@@ -122,7 +122,7 @@ def test_hadolint_finds_nothing():
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_an_image_is_small(name, images, capsys):
-    packed = len(gzip.compress(run("docker", "save", name).stdout))
+    packed = len(gzip.compress(run("docker", "save", f"{name}:latest").stdout))
     size = int(inspect(name, ".Size"))
     with capsys.disabled():
         print(f"\n{name}: {packed / MEGABYTE:.1f} MB compressed, {size / MEGABYTE:.1f} MB uncompressed")
