@@ -13,7 +13,9 @@ if [ $# -eq 0 ]; then
 fi
 log=$(mktemp) of_part=$(mktemp)
 trap 'rm -f "$log" "$of_part"' EXIT
-count() { grep -oE "[0-9]+ $1\b" "$log" | awk '{ sum += $1 } END { print sum + 0 }'; }
+# A line that counts begins with a count.
+counts() { grep -E '^[0-9]+ (passed|failed|skipped)' "$1"; }
+count() { counts "$log" | grep -oE "[0-9]+ $1\b" | awk '{ sum += $1 } END { print sum + 0 }'; }
 
 broken=0
 for part in "$@"; do
@@ -27,7 +29,7 @@ for part in "$@"; do
     code=${PIPESTATUS[0]}
     cat "$of_part" >> "$log"
     # A part that fails without counting a failed check has broken down.
-    if [ "$code" -ne 0 ] && ! grep -qE '[1-9][0-9]* failed' "$of_part"; then
+    if [ "$code" -ne 0 ] && ! counts "$of_part" | grep -qE '[1-9][0-9]* failed'; then
         echo "$part broke down with exit code $code"
         broken=$((broken + 1))
     fi

@@ -122,3 +122,11 @@ pub(super) fn p99<'a>(calls: impl IntoIterator<Item = &'a Call>) -> Option<Durat
     let mut times: Vec<_> = calls.into_iter().map(|call| call.took).collect();
     percentile(&mut times, 0.99)
 }
+
+/// Whether a p99 is at most so many times another, or near enough: that of a few thousand calls varies
+/// by half a millisecond on two cores.
+pub(super) fn near(this: Option<Duration>, other: Option<Duration>, times: f64) -> bool {
+    const NOISE: Duration = Duration::from_micros(500);
+    let both = this.zip(other);
+    both.is_some_and(|(this, other)| this <= other.mul_f64(times).max(other + NOISE))
+}

@@ -106,7 +106,7 @@ fn finding(done: &Done, lists: &BTreeMap<Place, Vec<String>>) -> Finding {
         .goal(
             done.other.is_empty(),
             format!(
-                "{} of {} chats failed, {} other than UNAVAILABLE{}",
+                "{} of {} chats cut short, {} other than UNAVAILABLE{}",
                 done.unavailable + done.other.len(),
                 done.chats,
                 done.other.len(),

@@ -42,7 +42,7 @@ pub(crate) async fn speed() -> Option<Finding> {
     Some(finding.goal(
         calls == notes.len() as u64 && failed == 0,
         format!(
-            "{calls} evalsha, {failed} failed, for {} notes",
+            "{calls} evalsha for {} notes, {failed} refused",
             notes.len()
         ),
     ))
