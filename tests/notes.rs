@@ -282,6 +282,20 @@ async fn each_note_puts_off_the_end_of_all_at_its_point() {
 }
 
 #[tokio::test]
+async fn a_lower_limit_holds_for_what_is_there_already() {
+    let Some(redis) = Redis::start(&[]).await else {
+        return;
+    };
+    let (_before, client) = guide(&redis.url(), &[]).await;
+    let notes = ["a", "b", "c"].map(|message| (HERE, message));
+    leave_all(&client, &notes).await.expect("a chat");
+    let (_after, client) = guide(&redis.url(), &[("NOTES_PER_POINT", "2")]).await;
+    let earlier = leave(&client, HERE, "d").await;
+    assert_eq!(earlier.expect("a chat"), ["b", "c"]);
+    assert_eq!(stored(&redis, HERE).await, ["c", "d"]);
+}
+
+#[tokio::test]
 async fn a_server_starts_without_its_store_and_finds_it_when_it_comes() {
     let Some(mut redis) = Redis::start(&[]).await else {
         return;
