@@ -5,6 +5,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.."
 
 if ! command -v redis-server >/dev/null; then
+    apt-get update -qq
     apt-get install -qq -y --no-install-recommends redis-server
     # Debian starts what it installs.
     service redis-server stop || true
