@@ -159,12 +159,12 @@ impl Store {
     async fn leave(&self, key: &str, note: &ScriptInvocation<'_>) -> Result<Vec<Vec<u8>>, Away> {
         let mut link = self.link.subscribe();
         let connection = settled(&mut link).await?;
-        let again = connection.breaks_for_good();
+        let may_repeat = connection.breaks_for_good();
         let error = match connection.run(note).await {
             Ok(earlier) => return Ok(earlier),
             Err(error) => error,
         };
-        if !(again && error.is_connection_dropped()) {
+        if !(may_repeat && error.is_connection_dropped()) {
             return Err(self.away(&error));
         }
         self.doubt(key.to_owned());
@@ -196,6 +196,7 @@ impl Store {
                     dependency.up();
                     let problem = self.works(&connection, &mut failures).await;
                     if !connection.breaks_for_good() {
+                        // One node may stay away, and the others' notes still come through.
                         sleep(PAUSE).await;
                     } else if problem == self.no_answer() {
                         // Nobody else need wait to learn this. Where a connection has been closed, the
