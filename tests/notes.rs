@@ -62,6 +62,19 @@ async fn leave(client: &Client, point: Point, message: &str) -> Result<Vec<Strin
     leave_all(client, &[(point, message)]).await
 }
 
+/// Leaves a note as soon as one is taken.
+async fn leave_at_last(client: &Client, point: Point, message: &str) -> Vec<String> {
+    within(async {
+        loop {
+            if let Ok(earlier) = leave(client, point, message).await {
+                return earlier;
+            }
+            sleep(POLL).await;
+        }
+    })
+    .await
+}
+
 /// Leaves some notes in one chat.
 async fn leave_all(client: &Client, notes: &[(Point, &str)]) -> Result<Vec<String>, Status> {
     let notes: Vec<_> = notes
@@ -378,16 +391,8 @@ async fn a_connection_on_which_nothing_comes_through_is_replaced() {
     leave(&client, HERE, "a").await.expect("a chat");
     let before = proxy.connections();
     proxy.wedge();
-    let after = within(async {
-        loop {
-            if let Ok(earlier) = leave(&client, HERE, "b").await {
-                return earlier;
-            }
-            sleep(POLL).await;
-        }
-    });
     // What has not come through is not there.
-    assert_eq!(after.await, ["a"]);
+    assert_eq!(leave_at_last(&client, HERE, "b").await, ["a"]);
     assert!(proxy.connections() > before);
     says(server.admin, "up").await;
 }
@@ -608,15 +613,7 @@ async fn a_connection_to_one_node_on_which_nothing_comes_through_is_replaced() {
     leave(&client, HERE, "a").await.expect("a chat");
     assert!(proxy.connections() > 0, "the node is reached through it");
     proxy.wedge();
-    let after = within(async {
-        loop {
-            if let Ok(earlier) = leave(&client, HERE, "b").await {
-                return earlier;
-            }
-            sleep(POLL).await;
-        }
-    });
-    assert_eq!(after.await, ["a"]);
+    assert_eq!(leave_at_last(&client, HERE, "b").await, ["a"]);
 }
 
 #[tokio::test]
@@ -635,15 +632,7 @@ async fn a_node_that_is_killed_comes_back_to_its_cluster() {
     let status = leave(&client, HERE, "lost").await.expect_err("no node");
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     cluster.nodes[owner].restart().await;
-    let after = within(async {
-        loop {
-            if let Ok(earlier) = leave(&client, HERE, "b").await {
-                return earlier;
-            }
-            sleep(POLL).await;
-        }
-    });
-    assert_eq!(after.await, ["a"]);
+    assert_eq!(leave_at_last(&client, HERE, "b").await, ["a"]);
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! Settings: each is a flag and an environment variable, and the flag wins.
 //!
 //! The variable is the name of the field in capitals. That is also what `--help` and every error show
-//! as the placeholder of the flag's value, so an error names both.
+//! as the placeholder of the flag's value, so an error names both. A setting whose name ends in `_password`
+//! is never shown.
 
 use std::{
     ffi::{OsStr, OsString},

@@ -141,7 +141,7 @@ impl RedisSettings {
         }
     }
 
-    /// Makes a connection, from what is in the files now.
+    /// Makes a connection.
     pub(crate) async fn connect(&self) -> Result<Connection, Error> {
         Ok(match self.server()? {
             Server::Node(client) => {
@@ -158,6 +158,7 @@ impl RedisSettings {
         })
     }
 
+    /// The server, with what is in the files now.
     fn server(&self) -> Result<Server, Error> {
         let info = (self.notes_url.clone()).ok_or("NOTES_URL is not set")?;
         let settings = info.redis_settings().clone();
