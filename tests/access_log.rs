@@ -11,6 +11,7 @@ use proto::{
     helloworld::{HelloRequest, greeter_client::GreeterClient},
     routeguide::{Point, Rectangle, route_guide_client::RouteGuideClient},
 };
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio_stream::StreamExt as _;
@@ -251,15 +252,25 @@ async fn a_handler_that_panics_costs_its_call_and_is_logged_as_internal() {
 }
 
 #[tokio::test]
-async fn calls_go_on_when_nobody_reads_the_log() {
-    // Its lines fill the pipe, since nothing is read after the first.
-    let server = Process::start("greeter", &[]).await;
+async fn neither_calls_nor_the_end_wait_for_somebody_who_reads_the_log() {
+    // Its lines fill the pipe and then the queue, since nothing is read after the first.
+    let flags = ["--log", "trace", "--lame-duck", "0s"];
+    let server = Process::start("greeter", &flags).await;
     let mut client = GreeterClient::new(server.channel());
     for _ in 0..1000 {
         within(client.say_hello(hello("Ada")))
             .await
             .expect("a reply");
     }
+    let (_, metrics) = get(server.admin, "/metrics").await;
+    let dropped = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("log_lines_dropped "));
+    let dropped: u64 = dropped.expect("a gauge").parse().expect("a number");
+    assert!(dropped > 0, "the queue is not full");
+    drop(client);
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit().await.code(), Some(0));
 }
 
 /// Log lines of this thread, kept.

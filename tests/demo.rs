@@ -38,8 +38,8 @@ async fn main() -> Outcome<()> {
         announce(&mut anstream::stdout())?;
         if let Invocation::Serve(config, _) = greeter::APP.parse([""; 0], |_| None)? {
             let _logging = chassis::start_logging(&config);
+            ctrl_c().await?;
         }
-        ctrl_c().await?;
     } else {
         call_everything(&route_guide.url(), &greeter.url()).await?;
     }

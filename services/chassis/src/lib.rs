@@ -48,7 +48,7 @@ pub use producer::produced;
 pub use server::Server;
 pub use services::Services;
 pub use status::{invalid_argument, unavailable};
-pub use telemetry::start_logging;
+pub use telemetry::{Logging, start_logging};
 pub use tonic::codec::CompressionEncoding as Encoding;
 
 /// Anything that stops a start. Its text is one line and names the setting or the file at fault.

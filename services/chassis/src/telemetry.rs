@@ -2,7 +2,9 @@
 
 use std::{
     io::{self, IsTerminal as _},
-    sync::OnceLock,
+    sync::{OnceLock, mpsc},
+    thread,
+    time::Duration,
 };
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
@@ -17,15 +19,33 @@ pub(crate) fn dropped_lines() -> usize {
     LOST.get().map_or(0, ErrorCounter::dropped_lines)
 }
 
-/// Starts logging for the whole process; to be called once. What is still to be written is written when
-/// the guard is dropped.
+/// Keeps the log going. What is still to be written is written when it is dropped, if somebody reads it.
+pub struct Logging(Option<WorkerGuard>);
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        // The appender's guard waits a second at most, but if its queue is full it prints that, to the
+        // very output that nobody reads.
+        const LONGEST: Duration = Duration::from_secs(2);
+        let guard = self.0.take();
+        let (written, wait) = mpsc::channel::<()>();
+        thread::spawn(move || {
+            drop(guard);
+            drop(written);
+        });
+        // Nothing is ever sent: it ends with the thread, or after this time.
+        let _ = wait.recv_timeout(LONGEST);
+    }
+}
+
+/// Starts logging for the whole process; to be called once.
 ///
 /// A thread of its own writes, and lines are dropped when it cannot keep up: a log collector that
 /// stops reading must not stop the calls.
 ///
 /// `RUST_LOG` is read as tracing-subscriber's `Targets`, not as its `EnvFilter`: levels by target, no
 /// span or field filters, and no regular expression engine in the binary.
-pub fn start_logging(config: &Config) -> WorkerGuard {
+pub fn start_logging(config: &Config) -> Logging {
     // A few megabytes of lines.
     const LINES_AHEAD: usize = 10_000;
     let (writer, guard) = NonBlockingBuilder::default()
@@ -50,5 +70,5 @@ pub fn start_logging(config: &Config) -> WorkerGuard {
         .with(lines)
         .with(config.rust_log.clone())
         .init();
-    guard
+    Logging(Some(guard))
 }
