@@ -18,6 +18,7 @@ mod identity;
 mod interop;
 mod layout;
 mod limits;
+mod manifests;
 mod notes;
 mod pki;
 mod reflection;

@@ -2,10 +2,12 @@
 
 use std::{
     env,
+    io::{self, Write as _},
     net::SocketAddr,
     path::PathBuf,
     process::{ExitStatus, Output, Stdio},
     sync::OnceLock,
+    thread,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -52,6 +54,20 @@ fn binary(name: &str) -> PathBuf {
         folder.to_owned()
     });
     folder.join(name)
+}
+
+/// Says that this test is skipped if there is no such program.
+pub fn installed(program: &str) -> Option<()> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    if env::split_paths(&path).any(|folder| folder.join(program).is_file()) {
+        return Some(());
+    }
+    // Not eprintln!, which cargo would keep to itself. The thread has the test's name.
+    let this = thread::current();
+    let test = this.name().unwrap_or("a test");
+    let line = format!("1 skipped: {test}: {program} is not installed\n");
+    let _ = io::stderr().write_all(line.as_bytes());
+    None
 }
 
 /// A command for one of the suite's binaries, with nothing of this process's environment.

@@ -1,11 +1,9 @@
 //! Real Redis servers, alone or three as a cluster, and what may befall them.
 
 use std::{
-    fs,
-    io::{self, Write as _},
+    fs, io,
     net::{IpAddr, SocketAddr},
     process::Stdio,
-    thread,
     time::Duration,
 };
 
@@ -19,7 +17,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::within;
+use crate::{installed, within};
 
 /// Options of a server that has on its disk whatever it has acknowledged.
 pub const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
@@ -41,25 +39,6 @@ pub struct Redis {
     child: Child,
 }
 
-/// Whether there is a `redis-server` to start.
-pub fn is_installed() -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join("redis-server").is_file())
-}
-
-/// Says that this test is skipped if there is no `redis-server`.
-fn installed() -> Option<()> {
-    if is_installed() {
-        return Some(());
-    }
-    // Not eprintln!, which cargo would keep to itself. The thread has the test's name.
-    let this = thread::current();
-    let test = this.name().unwrap_or("a test");
-    let line = format!("1 skipped: {test}: redis-server is not installed\n");
-    let _ = io::stderr().write_all(line.as_bytes());
-    None
-}
-
 /// An address of this machine that nobody else uses.
 pub fn own_address() -> IpAddr {
     let [a, b, c]: [u8; 3] = rand::random();
@@ -75,7 +54,7 @@ impl Redis {
 
     /// Starts one on an address that is known beforehand, as certificates need it.
     pub async fn start_at(address: IpAddr, options: &[&str]) -> Option<Self> {
-        installed()?;
+        installed("redis-server")?;
         let folder = TempDir::new().expect("a folder");
         let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
         let child = spawn(address, &folder, &options);

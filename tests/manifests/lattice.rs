@@ -1,0 +1,137 @@
+//! What the AWS Gateway API Controller wants of routes and target groups, for VPC Lattice.
+//! <https://www.gateway-api-controller.eks.aws.dev/latest/api-types/grpc-route/>
+
+use serde_json::json;
+
+use super::{
+    documents::{Manifests, list, must, name, text},
+    server::Servers,
+};
+
+pub(super) fn check(found: &Manifests<'_>, servers: &Servers, problems: &mut Vec<String>) {
+    for route in found.all("GRPCRoute") {
+        let this = name(route);
+        for parent in list(&route["spec"]["parentRefs"]) {
+            let gateway = found.find("Gateway", text(&parent["name"]));
+            let listeners = gateway.map(|gateway| list(&gateway["spec"]["listeners"]));
+            let listener = listeners
+                .unwrap_or_default()
+                .iter()
+                .find(|listener| listener["name"] == parent["sectionName"]);
+            must!(
+                problems,
+                listener.is_some_and(|listener| listener["protocol"] == "HTTPS"),
+                "{this}: {parent} is no HTTPS listener"
+            );
+        }
+        for rule in list(&route["spec"]["rules"]) {
+            let [wanted] = list(&rule["matches"]) else {
+                problems.push(format!("{this}: not one match"));
+                continue;
+            };
+            let [backend] = list(&rule["backendRefs"]) else {
+                problems.push(format!("{this}: not one backend"));
+                continue;
+            };
+            let Some((pods, port)) = found.behind(text(&backend["name"]), &backend["port"]) else {
+                problems.push(format!("{this}: there is no {backend}"));
+                continue;
+            };
+            must!(
+                problems,
+                pods.port("grpc-api") == Some(port),
+                "{this}: {backend} serves no gRPC"
+            );
+            let service = text(&wanted["method"]["service"]);
+            let serves = servers
+                .get(pods.name)
+                .is_some_and(|server| server.serves(service));
+            must!(
+                problems,
+                serves && wanted["method"]["type"] == "Exact",
+                "{this}: {} does not serve {wanted}",
+                pods.name
+            );
+            let policy = found.all("TargetGroupPolicy").find(|policy| {
+                policy["spec"]["targetRef"]
+                    == json!({"group": "", "kind": "Service", "name": backend["name"]})
+            });
+            must!(
+                problems,
+                policy.is_some(),
+                "{this}: {} has no TargetGroupPolicy, and would get HTTP/1",
+                backend["name"]
+            );
+        }
+    }
+    for policy in found.all("TargetGroupPolicy") {
+        let this = name(policy);
+        let spec = &policy["spec"];
+        let target = text(&spec["targetRef"]["name"]);
+        let Some((pods, _)) = found.behind(target, &"grpc-api".into()) else {
+            problems.push(format!("{this}: there is no Service {target}"));
+            continue;
+        };
+        let protocol = if pods.has_tls() { "HTTPS" } else { "HTTP" };
+        let ways = (text(&spec["protocol"]), text(&spec["protocolVersion"]));
+        must!(
+            problems,
+            ways == (protocol, "HTTP2"),
+            "{this}: the pods do not speak {ways:?}"
+        );
+        let check = &spec["healthCheck"];
+        must!(
+            problems,
+            check["port"].as_u64() == pods.port("admin"),
+            "{this}: health is not asked of the admin port"
+        );
+        let expected = json!({"enabled": true, "protocol": "HTTP", "protocolVersion": "HTTP1", "path": "/readyz", "statusMatch": "200"});
+        for (field, value) in expected.as_object().into_iter().flatten() {
+            must!(
+                problems,
+                check[field] == *value,
+                "{this}: health check's {field} is {}",
+                check[field]
+            );
+        }
+        let (interval, timeout) = (
+            check["intervalSeconds"].as_u64(),
+            check["timeoutSeconds"].as_u64(),
+        );
+        must!(
+            problems,
+            timeout < interval && interval >= Some(5),
+            "{this}: {timeout:?} s every {interval:?} s"
+        );
+    }
+    for gateway in found.all("Gateway") {
+        let used = found.all("GRPCRoute").any(|route| {
+            list(&route["spec"]["parentRefs"])
+                .iter()
+                .any(|parent| parent["name"] == gateway["metadata"]["name"])
+        });
+        must!(problems, used, "{}: no route", name(gateway));
+        must!(
+            problems,
+            gateway["spec"]["gatewayClassName"] == "amazon-vpc-lattice",
+            "{}: of another class",
+            name(gateway)
+        );
+        for listener in list(&gateway["spec"]["listeners"]) {
+            let certificate =
+                &listener["tls"]["options"]["application-networking.k8s.aws/certificate-arn"];
+            must!(
+                problems,
+                certificate == "${CERTIFICATE_ARN}",
+                "{}: certificate {certificate}",
+                name(gateway)
+            );
+        }
+        let gate = found.gate("application-networking.k8s.aws/pod-readiness-gate-inject");
+        must!(
+            problems,
+            gate,
+            "pods are ready before Lattice finds them healthy"
+        );
+    }
+}
