@@ -1,7 +1,8 @@
-//! Who may import whom, and whether the README tells the truth about what it can be checked for.
+//! Who may import whom, and whether the README and the other documents tell the truth about what they can
+//! be checked for.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -155,8 +156,8 @@ fn the_readme_shows_the_folders_that_exist() {
     }
 }
 
-/// Every Rust file under these folders of the workspace, with its text.
-fn sources(folders: &[&str]) -> Vec<(PathBuf, String)> {
+/// Every file of a kind under these folders of the workspace, with its text.
+fn files(kind: &str, folders: &[&str]) -> Vec<(PathBuf, String)> {
     let mut waiting: Vec<_> = folders
         .iter()
         .map(|folder| Path::new(ROOT).join(folder))
@@ -167,7 +168,7 @@ fn sources(folders: &[&str]) -> Vec<(PathBuf, String)> {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
                 waiting.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|extension| extension == kind) {
                 let text = fs::read_to_string(&path).expect("text");
                 found.push((path, text));
             }
@@ -178,7 +179,7 @@ fn sources(folders: &[&str]) -> Vec<(PathBuf, String)> {
 
 #[test]
 fn nothing_here_asks_for_the_time_of_day() {
-    let sources = sources(&["services", "clients"]);
+    let sources = files("rs", &["services", "clients"]);
     assert!(sources.len() > 30, "{} files", sources.len());
     for (path, text) in sources {
         assert!(!text.contains("SystemTime"), "{}", path.display());
@@ -199,5 +200,80 @@ fn every_test_that_the_documents_name_exists() {
         let path = Path::new(ROOT).join(format!("tests/{module}.rs"));
         let code = fs::read_to_string(path).expect(module);
         assert!(code.contains(&format!("fn {name}(")), "{module}::{name}");
+    }
+}
+
+/// The blocks of commands of a deployment guide, each with the heading that it stands under.
+fn commands(guide: &str) -> Vec<(&str, &str)> {
+    let mut heading = "";
+    let mut commands = Vec::new();
+    // Prose and fenced blocks take turns.
+    for (index, piece) in guide.split("```").enumerate() {
+        if index % 2 == 0 {
+            let last = piece.lines().rfind(|line| line.starts_with('#'));
+            heading = last.unwrap_or(heading);
+            continue;
+        }
+        match piece.split_once('\n').expect("a language, and a line") {
+            ("sh", block) => commands.push((heading, block)),
+            ("" | "yaml", _) => {}
+            (language, _) => panic!("{heading}: a block of {language}, which no test reads"),
+        }
+    }
+    commands
+}
+
+#[test]
+fn the_commands_of_deployment_guides_are_bash_name_what_exists_and_say_how_far_they_are_tried() {
+    let marks = [
+        "(run here)",
+        "(validated offline)",
+        "(needs an AWS account)",
+    ];
+    let folders = ["k8s/", "docker/", "proto/", "data/", "docs/"];
+    let mut paths = 0;
+    for (guide, text) in files("md", &["docs/deploy"]) {
+        let guide = guide.display();
+        for (heading, block) in commands(&text) {
+            let marked = marks.iter().filter(|mark| heading.contains(**mark));
+            assert_eq!(marked.count(), 1, "{guide}: the mark of {heading:?}");
+
+            let bash = Command::new("bash").args(["-n", "-c", block]).output();
+            let said = bash.expect("bash").stderr;
+            let said = String::from_utf8_lossy(&said);
+            assert!(said.is_empty(), "{guide}, {heading:?}: {said}");
+
+            let words = block.split(|c: char| c.is_whitespace() || "\"'<>|;:=,()[]{}".contains(c));
+            // Some are seen from a folder of the reader's.
+            let words = words.map(|word| word.trim_start_matches("../"));
+            for path in words.filter(|word| folders.iter().any(|folder| word.starts_with(folder))) {
+                let exists = Path::new(ROOT).join(path).exists();
+                assert!(exists, "{guide}, {heading:?}: {path}");
+                paths += 1;
+            }
+        }
+    }
+    assert!(paths > 5, "{paths}");
+}
+
+#[test]
+fn every_variable_of_the_manifests_is_exported_by_their_guide() {
+    let guide = Path::new(ROOT).join("docs/deploy/eks.md");
+    let guide = fs::read_to_string(guide).expect("text");
+    let exports = guide
+        .lines()
+        .filter_map(|line| line.strip_prefix("export "));
+    let exported = exports.flat_map(|export| export.split(' '));
+    let exported: Vec<_> = exported.filter_map(|word| word.split_once('=')).collect();
+    let manifests = files("yaml", &["k8s"]);
+    let variables = manifests
+        .iter()
+        .flat_map(|(_, text)| text.split("${").skip(1));
+    let variables = variables.map(|text| text.split_once('}').expect("an end").0);
+    let variables: BTreeSet<_> = variables.collect();
+    assert!(!variables.is_empty());
+    for variable in variables {
+        let found = exported.iter().any(|(name, _)| *name == variable);
+        assert!(found, "{variable} is exported nowhere");
     }
 }
