@@ -9,6 +9,8 @@ use super::{
 };
 
 pub(super) fn check(found: &Manifests<'_>, servers: &Servers, problems: &mut Vec<String>) {
+    // <https://docs.aws.amazon.com/vpc-lattice/latest/ug/how-it-works.html>
+    let from_lattice = json!({"ipBlock": {"cidr": "169.254.171.0/24"}});
     for route in found.all("GRPCRoute") {
         let this = name(route);
         for parent in list(&route["spec"]["parentRefs"]) {
@@ -41,6 +43,20 @@ pub(super) fn check(found: &Manifests<'_>, servers: &Servers, problems: &mut Vec
                 problems,
                 pods.port("grpc-api") == Some(port),
                 "{this}: {backend} serves no gRPC"
+            );
+            let admitted = found
+                .find("NetworkPolicy", pods.name)
+                .is_some_and(|policy| {
+                    let rules = list(&policy["spec"]["ingress"]);
+                    rules
+                        .iter()
+                        .all(|rule| list(&rule["from"]).contains(&from_lattice))
+                });
+            must!(
+                problems,
+                admitted,
+                "{this}: no NetworkPolicy lets Lattice to all ports of {}",
+                pods.name
             );
             let service = text(&wanted["method"]["service"]);
             let serves = servers
