@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What docs/reliability.md says, measured: a million cases of each property, the table, and a soak of
-# SOAK_MINUTES (2). It needs no more than Rust, but time, which has no place in `cargo test`.
+# SOAK_MINUTES (2). It needs no more than Rust, but time, which has no place in `cargo test`. CI has none for
+# plain tonic beside them.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -18,8 +19,8 @@ properties() {
 }
 
 check properties 1000000
-check cargo run --quiet --release --bin measure
-check cargo run --quiet --release --bin measure soak --minutes "${SOAK_MINUTES:-2}"
+check cargo run --quiet --release --bin measure -- ${CI:+--alone}
+check cargo run --quiet --release --bin measure -- ${CI:+--alone} soak --minutes "${SOAK_MINUTES:-2}"
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
