@@ -22,6 +22,7 @@ import grpc
 import pytest
 
 from conftest import DATABASE, PATIENCE, ROOT, TRANSCRIPT
+from engine import BUILD_PATIENCE, build, build_as, eventually, inspect, output, run
 
 SERVERS = {"route-guide": 3, "greeter": 2}
 CLIENTS = ["route-guide-client", "greeter-client"]
@@ -30,44 +31,12 @@ IMAGES = [*SERVERS, *CLIENTS]
 CONFINED = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
 CONFINED += ["--user", "65532", "--memory", "64m"]
 MEGABYTE = 1_000_000
-BUILD_PATIENCE = 3600
 ARCHITECTURE = "arm64" if os.uname().machine == "aarch64" else "amd64"
-
-
-def run(*command, timeout=PATIENCE, **options):
-    """What came of a command, whatever it was."""
-    command = [str(part) for part in command]
-    return subprocess.run(command, capture_output=True, timeout=timeout, cwd=ROOT, **options)
-
-
-def output(*command, **options):
-    outcome = run(*command, text=True, **options)
-    assert outcome.returncode == 0, outcome.stderr
-    return outcome.stdout.strip()
 
 
 def compose(*arguments, **options):
     project = ["--project-name", "grpc-suite-tests", "--file", "docker/compose.yaml"]
     return output("docker", "compose", *project, *arguments, **options)
-
-
-def build(name, *arguments):
-    """Builds an image as docker/Dockerfile says, and returns its id."""
-    builder = ["--build-arg", f"BUILDER={os.environ['BUILDER']}"] if "BUILDER" in os.environ else []
-    command = ["docker", "build", "--quiet", "--file", "docker/Dockerfile", "--target", name]
-    return output(*command, *builder, *arguments, ".", timeout=BUILD_PATIENCE)
-
-
-def eventually(what, patience=PATIENCE):
-    """Waits until this is true of what only the engine or a balancer knows."""
-    end = time.monotonic() + patience
-    while not what():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.1)
-
-
-def inspect(container, field):
-    return output("docker", "inspect", "--format", f"{{{{{field}}}}}", container)
 
 
 def healthy(container):
@@ -77,9 +46,8 @@ def healthy(container):
 @pytest.fixture(scope="session")
 def images():
     """Builds all images, under their own names and as push-ecr.sh would."""
-    commit = output("git", "log", "-1", "--format=%ct")
     for name in IMAGES:
-        build(name, "--tag", name, "--build-arg", f"SOURCE_DATE_EPOCH={commit}")
+        build_as(name, name)
 
 
 @pytest.fixture

@@ -1,0 +1,46 @@
+"""The engine as the parts use it: commands, and images that are built as docker/Dockerfile says."""
+
+import os
+import subprocess
+import time
+
+from conftest import PATIENCE, ROOT
+
+BUILD_PATIENCE = 3600
+
+
+def run(*command, timeout=PATIENCE, **options):
+    """What came of a command, whatever it was."""
+    command = [str(part) for part in command]
+    return subprocess.run(command, capture_output=True, timeout=timeout, cwd=ROOT, **options)
+
+
+def output(*command, **options):
+    outcome = run(*command, text=True, **options)
+    assert outcome.returncode == 0, outcome.stderr
+    return outcome.stdout.strip()
+
+
+def build(name, *arguments):
+    """Builds an image as docker/Dockerfile says, and returns its id."""
+    builder = ["--build-arg", f"BUILDER={os.environ['BUILDER']}"] if "BUILDER" in os.environ else []
+    command = ["docker", "build", "--quiet", "--file", "docker/Dockerfile", "--target", name]
+    return output(*command, *builder, *arguments, ".", timeout=BUILD_PATIENCE)
+
+
+def eventually(what, patience=PATIENCE):
+    """Waits until this is true of what only the engine or a balancer knows."""
+    end = time.monotonic() + patience
+    while not what():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.1)
+
+
+def inspect(container, field):
+    return output("docker", "inspect", "--format", f"{{{{{field}}}}}", container)
+
+
+def build_as(tag, name):
+    """Builds an image as push-ecr.sh would, under this name."""
+    commit = output("git", "log", "-1", "--format=%ct")
+    build(name, "--tag", tag, "--build-arg", f"SOURCE_DATE_EPOCH={commit}")

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# The manifests of k8s/: before validators, and at work. There is no cluster: what a kubelet and a Deployment
+# do with the pods is done here, with containers. Installs kubectl and an engine if there are none.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+tests/full/tools
+tests/full/stand-ins
+command -v kubectl >/dev/null || tests/full/trixie target/full/trixie kubectl
+# Its dependencies go with nobody else's.
+python3 -m venv --clear target/full/checkov
+target/full/checkov/bin/pip install --quiet checkov==3.3.30
+set -a
+. target/full/images.env
+export PATH=$PWD/target/full/venv/bin:$PATH:$PWD/target/full/trixie/usr/bin
+exec pytest -q -p no:cacheprovider tests/full/manifests.py
