@@ -1,0 +1,289 @@
+"""The manifests of k8s/ at work, without a cluster: pods as the kubelet runs, probes and ends them, replaced as
+a Deployment does it, under load through a Service and through a balancer of calls."""
+
+import copy
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+
+import grpc
+import pytest
+import trustme
+
+from cluster import Cluster, Deployment
+from conftest import PATIENCE, ROOT
+from engine import build_as, eventually, inspect, output
+from kustomize import document
+from paths import LAG, PORT, balancer, loopback, service
+
+SERVICES = {"route-guide": PORT, "greeter": 9000}
+CALLS = 20_000
+GOAWAY = 7
+
+
+def tls_secret(folder, authority):
+    files = {"tls.crt": folder / "server.pem", "tls.key": folder / "server.key", "ca.crt": authority}
+    return {name: path.read_bytes() for name, path in files.items()}
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory, certificates):
+    for name in SERVICES:
+        build_as(f"{name}:0.1.0", name)
+    images = {"valkey/valkey:8": os.environ.get("REDIS_IMAGE", "valkey/valkey:8")}
+    secrets = {
+        "notes": {"password": b"a password"},
+        "route-guide-tls": tls_secret(certificates, certificates / "ca.pem"),
+    }
+    cluster = Cluster(tmp_path_factory.mktemp("pods"), images, secrets)
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def deploy(cluster):
+    """Starts the pods of a Deployment, waits until they are available, and ends them after the test."""
+    started = []
+
+    def start(name, replicas=1, variant="local", wait=True, **env):
+        deployment = Deployment(cluster, document(variant, "Deployment", name))
+        started.append(deployment)
+        deployment.template = with_env(deployment.template, **env)
+        deployment.replicas = replicas
+        deployment.settle() if wait else deployment.reconcile()
+        return deployment
+
+    yield start
+    for deployment in started:
+        deployment.delete(grace=0)
+
+
+def with_env(template, **env):
+    """A new revision of a template, with these variables."""
+    template = copy.deepcopy(template)
+    template["spec"]["containers"][0]["env"] += [{"name": name, "value": env[name]} for name in env]
+    return template
+
+
+def connect(address, port=PORT):
+    """A channel on a connection of its own."""
+    return grpc.insecure_channel(f"{address}:{port}", [("grpc.use_local_subchannel_pool", 1)])
+
+
+def served_by(call):
+    return dict(call.initial_metadata())["x-served-by"]
+
+
+def answerer(address, stubs):
+    """Who answers at this address."""
+    messages, services = stubs["guide"]
+    with connect(address) as channel:
+        call = services.RouteGuideStub(channel).GetFeature.with_call
+        return served_by(call(messages.Point(), timeout=PATIENCE)[1])
+
+
+# Pods
+
+
+def process(pod):
+    """What the kernel says of a pod's process."""
+    proc = pathlib.Path("/proc") / inspect(pod.container.id, ".State.Pid")
+    status = dict(line.split(":\t") for line in (proc / "status").read_text().splitlines())
+    mounts = [line.split() for line in (proc / "mounts").read_text().splitlines()]
+    return status, {path: options.split(",") for _, path, _, options, *_ in mounts}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_pod_becomes_available_with_every_right_taken_from_it(name, deploy):
+    [pod] = deploy(name).pods
+    status, mounts = process(pod)
+    assert set(status["Uid"].split() + status["Gid"].split()) == {"65532"}
+    assert {int(status[f"Cap{kind}"], 16) for kind in ["Inh", "Prm", "Eff", "Bnd"]} == {0}
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert "ro" in mounts["/"]
+    assert pod.exits == []
+
+
+def test_a_pod_says_its_address(deploy, stubs):
+    [pod] = deploy("route-guide").pods
+    assert answerer(pod.address, stubs) == pod.address
+
+
+# Probes
+
+
+def test_a_pod_without_its_store_lives_and_is_ready_unless_it_requires_it(deploy):
+    store = deploy("notes")
+    [easy], [strict] = deploy("route-guide").pods, deploy("route-guide", NOTES_REQUIRED="true").pods
+    store.delete(grace=0)
+    eventually(lambda: not strict.ready)
+    # Both have now been asked everything since the store went.
+    asked = [pod.container.asked | {} for pod in (easy, strict)]
+    for pod, before in zip((easy, strict), asked):
+        eventually(lambda: all(pod.container.asked[kind] >= before[kind] + 2 for kind in ["liveness", "readiness"]))
+    assert easy.ready and not strict.ready
+    store.settle()
+    eventually(lambda: strict.ready)
+    assert [what for _, what in easy.events] == ["ready"]
+    assert [what for _, what in strict.events] == ["ready", "unready", "ready"]
+
+
+def time_of_goaway(peer):
+    """When this connection is asked to go, in HTTP/2."""
+    settings = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+    peer.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+    with peer.makefile("rb") as frames:
+        while (head := frames.read(9))[3] != GOAWAY:
+            frames.read(int.from_bytes(head[:3], "big"))
+    return time.monotonic()
+
+
+def test_a_pod_that_drains_is_unready_before_it_asks_connections_to_go(deploy):
+    [pod] = deploy("route-guide").pods
+    with socket.create_connection((pod.address, PORT), PATIENCE) as peer:
+        began = time.monotonic()
+        output("docker", "kill", "--signal", "TERM", pod.container.id)
+        gone = time_of_goaway(peer)
+    unready = pod.when("unready")
+    assert unready - began < pod.manifest.probes["readiness"].period + 1
+    assert unready < gone
+    eventually(lambda: pod.exits == [0] and pod.ready)
+
+
+def test_a_pod_that_hangs_is_unready_at_once_and_then_started_again(deploy):
+    [pod] = deploy("route-guide").pods
+    # What hangs uses all of its grace; how long that is does not matter here.
+    pod.grace = 1
+    began = time.monotonic()
+    output("docker", "kill", "--signal", "STOP", pod.container.id)
+    eventually(lambda: pod.exits == [137] and pod.ready, patience=60)
+    assert pod.when("unready") - began < 3 + 2 + 1
+    assert pod.when("liveness failed") - began < 3 * 10 + 5 + 1
+
+
+def test_a_pod_with_tls_asks_itself_whether_it_is_ready(deploy):
+    deploy("route-guide", variant="local+tls")
+
+
+def test_a_pod_whose_certificate_nobody_trusts_is_not_ready(deploy, cluster, certificates, tmp_path, monkeypatch):
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    wrong = tls_secret(certificates, tmp_path / "ca.pem")
+    monkeypatch.setitem(cluster.secrets, "route-guide-tls", wrong)
+    [pod] = deploy("route-guide", variant="local+tls", wait=False).pods
+    eventually(lambda: pod.container.asked["readiness"] >= 3)
+    assert pod.container.started.is_set() and pod.events == []
+
+
+# Rollouts
+
+
+class Load:
+    """Calls of all four kinds, in a process of their own."""
+
+    def __init__(self, addresses):
+        targets = ",".join(f"{address}:{PORT}" for address in addresses)
+        command = [sys.executable, ROOT / "tests/rollout/load.py", targets, str(CALLS), "--balanced"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def outcome(self):
+        """What became of the calls, once there are enough of them."""
+        found = json.loads(self.process.communicate(timeout=10 * PATIENCE)[0])
+        wrong = sum(found.get(fault, 0) for fault in ["wrong", "truncated", "duplicated"])
+        return found["calls"], wrong + sum(found["failures"].values()), found["failures"]
+
+
+def roll_out(deployment, folder):
+    """Replaces all pods; what became of the calls through a Service and through a balancer of calls."""
+    addresses, front = [loopback() for _ in range(4)], loopback()
+    endpoints = lambda: deployment.endpoints(LAG)
+    with service(endpoints, addresses), balancer(endpoints, front, folder):
+        loads = {"Service": Load(addresses), "balancer": Load([front])}
+        before = list(deployment.pods)
+        deployment.settle(template=with_env(deployment.template))
+        for pod in before:
+            pod.life.join()
+        return {name: load.outcome() for name, load in loads.items()}
+
+
+def test_a_rollout_costs_no_call(deploy, tmp_path, capsys):
+    deploy("notes")
+    replicas = document("local", "HorizontalPodAutoscaler", "route-guide")["spec"]["minReplicas"]
+    deployment = deploy("route-guide", replicas)
+    began = time.monotonic()
+    found = roll_out(deployment, tmp_path)
+    with capsys.disabled():
+        for path, (calls, lost, _) in found.items():
+            print(f"\n{path}: {calls} calls in {time.monotonic() - began:.0f} s, {lost} lost")
+    assert all(calls >= CALLS and lost == 0 for calls, lost, _ in found.values()), found
+    assert [pod.exits for pod in deployment.pods if pod.deleted] == [[0]] * replicas
+
+
+def test_without_the_waits_before_the_end_a_rollout_costs_calls(deploy, tmp_path, capsys):
+    deploy("notes")
+    deployment = deploy("route-guide", 3, LAME_DUCK="0s")
+    del deployment.template["spec"]["containers"][0]["lifecycle"]
+    found = roll_out(deployment, tmp_path)
+    with capsys.disabled():
+        print(f"\n{found}")
+    assert any(lost for _, lost, _ in found.values())
+
+
+# More pods
+
+
+class Callers:
+    """Connections to one address, each with a call now and then; who answered them, and when."""
+
+    CONNECTIONS, PAUSE = 40, 0.05
+
+    def __init__(self, address, stubs):
+        self.address, self.stubs = address, stubs
+        self.answers, self.over = [], threading.Event()
+
+    def __enter__(self):
+        self.threads = [threading.Thread(target=self.call) for _ in range(self.CONNECTIONS)]
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+    def call(self):
+        messages, services = self.stubs["guide"]
+        with connect(self.address) as channel:
+            stub = services.RouteGuideStub(channel)
+            while not self.over.wait(self.PAUSE):
+                _, call = stub.GetFeature.with_call(messages.Point(), timeout=PATIENCE)
+                self.answers.append((time.monotonic(), served_by(call)))
+
+    def shares(self):
+        """How many of the last second's calls each pod answered."""
+        since = time.monotonic() - 1
+        return Counter(pod for at, pod in self.answers[-self.CONNECTIONS * 20 :] if at > since)
+
+
+def test_new_pods_get_their_share_as_connections_grow_old(deploy, stubs, capsys):
+    deployment = deploy("route-guide", 2, MAX_CONNECTION_AGE="2s")
+    address = loopback()
+    with service(deployment.endpoints, [address]), Callers(address, stubs) as callers:
+        eventually(lambda: len(callers.shares()) == 2)
+        deployment.settle(replicas=4)
+        began = time.monotonic()
+        new = [pod.address for pod in deployment.pods[2:]]
+
+        def shared():
+            shares = callers.shares()
+            return all(shares[pod] >= shares.total() / 8 for pod in new)
+
+        eventually(shared, patience=10)
+    with capsys.disabled():
+        print(f"\nnew pods have half of a fair share after {time.monotonic() - began:.1f} s")
