@@ -7,7 +7,7 @@ import time
 
 from engine import eventually, output, run
 from kubelet import Pod
-from pods import read
+from kustomize import read
 
 ROLLOUT_PATIENCE = 180
 

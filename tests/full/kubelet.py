@@ -117,7 +117,7 @@ class Pod:
     def live(self):
         while True:
             self.container.ending.wait()
-            self.exits.append(self.container.end(self.manifest.pre_stop, self.grace))
+            self.exits.append(self.container.end(self.manifest.hook, self.grace))
             self.told("ended")
             with self.lock:
                 if self.deleted:

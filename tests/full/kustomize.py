@@ -1,5 +1,7 @@
 """What the files of k8s/ say once they are put together."""
 
+import contextlib
+import copy
 import functools
 import os
 import string
@@ -64,3 +66,22 @@ def document(variant, kind, name):
     named = lambda it: (it["kind"], it["metadata"]["name"]) == (kind, name)
     [found] = filter(named, documents(variant))
     return found
+
+
+def with_value(document, path, value):
+    """A copy with another value at this path; its last part may be new."""
+    *path, last = path
+    changed = inner = copy.deepcopy(document)
+    for part in path:
+        inner = inner[part]
+    inner[last] = value
+    return changed
+
+
+@contextlib.contextmanager
+def read(fields):
+    """A copy of some fields to take from; whoever uses it must take them all."""
+    rest = dict(fields)
+    yield rest
+    if rest:
+        raise NotImplementedError(f"nothing here knows {sorted(rest)}")

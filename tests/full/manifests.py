@@ -1,11 +1,9 @@
-"""The manifests of k8s/ before validators that others wrote. They see each document by itself: what must
-agree between documents is tested in tests/deploy.rs.
+"""The manifests of k8s/ before validators that others wrote. They see each document by itself.
 
 Cluster, Gateway, GRPCRoute and TargetGroupPolicy have their schemas from their own projects, and no registry
 of packages has them. CRD_SCHEMAS may name a folder with them: GROUP_PLURAL.yaml for each CustomResource-
 Definition, and eksctl-clusterconfig.json. Without it, those checks do not exist."""
 
-import copy
 import json
 import os
 import pathlib
@@ -17,7 +15,7 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from kustomize import K8S, documents, render, substitute, variants
+from kustomize import K8S, documents, render, substitute, variants, with_value
 
 CUSTOM = {
     "Gateway": "gateway.networking.k8s.io_gateways.yaml",
@@ -29,16 +27,6 @@ VERSIONS = [
     version for version in map(kubernetes_validate.utils.major_minor, kubernetes_validate.utils.all_versions())
     if int(version.partition(".")[2]) >= 30
 ]
-
-
-def set_in(document, path, value):
-    """A copy with another value at this path; its last part may be new."""
-    *path, last = path
-    changed = inner = copy.deepcopy(document)
-    for part in path:
-        inner = inner[part]
-    inner[last] = value
-    return changed
 
 
 def first(kind, variant):
@@ -73,7 +61,7 @@ BROKEN = {
 def test_what_kubernetes_would_refuse_is_refused(kind, path, value):
     refusals = kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError
     with pytest.raises(refusals):
-        kubernetes_validate.validate(set_in(first(kind, "local"), path, value), VERSIONS[-1], strict=True)
+        kubernetes_validate.validate(with_value(first(kind, "local"), path, value), VERSIONS[-1], strict=True)
 
 
 # Kinds of others
@@ -130,11 +118,11 @@ if SCHEMAS:
     @pytest.mark.parametrize("kind", CUSTOM)
     def test_what_a_custom_schema_does_not_name_is_refused(kind):
         with pytest.raises(jsonschema.ValidationError):
-            check_custom(set_in(first(kind, "lattice"), *BROKEN_CUSTOM[kind]))
+            check_custom(with_value(first(kind, "lattice"), *BROKEN_CUSTOM[kind]))
 
     def test_a_cluster_that_eksctl_would_refuse_is_refused():
         with pytest.raises(jsonschema.ValidationError):
-            check_cluster(set_in(cluster(), ("managedNodeGroups", 0, "instancetype"), "t4g.medium"))
+            check_cluster(with_value(cluster(), ("managedNodeGroups", 0, "instancetype"), "t4g.medium"))
 
 
 # Advice
@@ -159,5 +147,5 @@ def test_checkov_finds_nothing(variant, tmp_path):
 
 def test_checkov_finds_a_container_that_may_write_to_its_root(tmp_path):
     path = (*CONTAINER, "securityContext", "readOnlyRootFilesystem")
-    broken = yaml.safe_dump(set_in(first("Deployment", "local"), path, False))
+    broken = yaml.safe_dump(with_value(first("Deployment", "local"), path, False))
     assert "CKV_K8S_22" in {name for name, _ in advised_against(broken, tmp_path)}

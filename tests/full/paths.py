@@ -52,7 +52,7 @@ def service(endpoints, addresses):
                 back.join()
 
     class Listener(socketserver.ThreadingTCPServer):
-        daemon_threads, block_on_close = True, False
+        daemon_threads, block_on_close, request_queue_size = True, False, 128
 
     with contextlib.ExitStack() as stack:
         for address in addresses:

@@ -1,32 +1,16 @@
 """A pod's manifest as `docker run` can carry it out. What this does not know it refuses, so that no field of
 a manifest is tested by being ignored."""
 
-import contextlib
 import re
 
+from kustomize import read
 from probes import Probe
 
-MEANS_NOTHING = {
-    # to the kubelet, but to the scheduler or the API server
-    "serviceAccountName", "automountServiceAccountToken", "topologySpreadConstraints",
-}
+# To the kubelet: they are for the scheduler and the API server.
+MEANS_NOTHING = ["serviceAccountName", "automountServiceAccountToken", "topologySpreadConstraints"]
 UNITS = {"": 1, "m": 1e-3, "Mi": 2**20}
-# The engine's share of a CPU that nobody else may take, where the kubelet has thousandths.
+# What the engine calls a CPU.
 SHARES = 1024
-
-
-@contextlib.contextmanager
-def read(fields):
-    """A copy of some fields to take from; whoever uses it must take them all."""
-    rest = dict(fields)
-    yield rest
-    if rest:
-        raise NotImplementedError(f"nothing here knows {sorted(rest)}")
-
-
-def quantity(text):
-    number, unit = re.fullmatch(r"(\d+)(\D*)", str(text)).groups()
-    return round(int(number) * UNITS[unit], 3)
 
 
 class Manifest:
@@ -39,7 +23,7 @@ class Manifest:
                 spec.pop(field, None)
             assert spec.pop("enableServiceLinks") is False, "nothing here makes them"
             self.grace = spec.pop("terminationGracePeriodSeconds", 30)
-            self.volumes = {volume["name"]: volume for volume in spec.pop("volumes", [])}
+            self.volumes = dict(map(volume, spec.pop("volumes", [])))
             context = spec.pop("securityContext", {})
             [container] = spec.pop("containers")
         with read(container) as it:
@@ -47,7 +31,7 @@ class Manifest:
             self.args, self.env = it.pop("args", []), it.pop("env", [])
             self.ports = {port["name"]: port["containerPort"] for port in it.pop("ports", [])}
             self.mounts = it.pop("volumeMounts", [])
-            self.pre_stop = it.pop("lifecycle", {}).get("preStop", {"sleep": {"seconds": 0}})["sleep"]["seconds"]
+            self.hook = hook(it.pop("lifecycle", {}))
             self.probes = {
                 kind: Probe(it.pop(f"{kind}Probe"), self.ports)
                 for kind in ["startup", "liveness", "readiness"] if f"{kind}Probe" in it
@@ -55,44 +39,52 @@ class Manifest:
             self.flags = confinement(context | it.pop("securityContext", {})) + bounds(it.pop("resources", {}))
 
     def command(self, facts, secrets, folder):
-        """What to give to `docker run` for a pod of which these facts are true, and that has this folder."""
-        env = dict(environment(entry, facts, secrets) for entry in self.env)
+        """The flags and arguments of `docker run` for a pod with these facts and this folder."""
+        env = dict(variable(entry, facts, secrets) for entry in self.env)
         args = [re.sub(r"\$\((\w+)\)", lambda name: env[name[1]], arg) for arg in self.args]
-        mounts = [flag for mount in self.mounts for flag in self.mount(mount, secrets, folder)]
+        mounts = [self.mount(mount, secrets, folder) for mount in self.mounts]
         return [*self.flags, *mounts, *(f"--env={name}={value}" for name, value in env.items())], args
 
     def mount(self, mount, secrets, folder):
-        source = folder / mount["name"]
-        with read(mount) as mount, read(self.volumes[mount["name"]]) as volume:
-            options = ",readonly" if mount.pop("readOnly", False) else ""
-            path = mount.pop("mountPath")
-            del mount["name"], volume["name"]
-            if "emptyDir" in volume:
-                # Who writes more than its sizeLimit is evicted, which is not done here.
-                assert volume.pop("emptyDir").keys() <= {"sizeLimit"}
-                source.mkdir(exist_ok=True)
-                source.chmod(0o777)
-            else:
-                write_secret(volume.pop("secret"), secrets, source)
-        return ["--mount", f"type=bind,source={source},target={path}{options}"]
+        with read(mount) as it:
+            name, path = it.pop("name"), it.pop("mountPath")
+            options = ",readonly" if it.pop("readOnly", False) else ""
+        source = folder / name
+        source.mkdir(exist_ok=True)
+        if secret := self.volumes[name]:
+            for file, content in secrets[secret].items():
+                (source / file).write_bytes(content)
+        else:
+            source.chmod(0o777)
+        return f"--mount=type=bind,source={source},target={path}{options}"
 
 
-def write_secret(volume, secrets, folder):
-    folder.mkdir(exist_ok=True)
-    with read(volume) as volume:
-        for name, content in secrets[volume.pop("secretName")].items():
-            (folder / name).write_bytes(content)
+def volume(fields):
+    """Its name, and the Secret that it holds unless it is an empty folder."""
+    with read(fields) as it:
+        name = it.pop("name")
+        with read(it.pop("secret", {})) as secret, read(it.pop("emptyDir", {})) as empty:
+            # Whoever writes more is evicted, which is not done here.
+            empty.pop("sizeLimit", None)
+            return name, secret.pop("secretName", None)
 
 
-def environment(entry, facts, secrets):
-    """The name of a variable and its value."""
-    if "value" in entry:
-        return entry["name"], entry["value"]
-    [(kind, source)] = entry["valueFrom"].items()
-    if kind == "secretKeyRef":
-        return entry["name"], secrets[source["name"]][source["key"]].decode()
-    assert kind == "fieldRef", kind
-    return entry["name"], field(source["fieldPath"], facts)
+def hook(lifecycle):
+    """How many seconds it sleeps before it is told to end."""
+    with read(lifecycle) as it, read(it.pop("preStop", {})) as hook, read(hook.pop("sleep", {})) as sleep:
+        return sleep.pop("seconds", 0)
+
+
+def variable(entry, facts, secrets):
+    """Its name and its value."""
+    with read(entry) as it:
+        name, value = it.pop("name"), it.pop("value", "")
+        with read(it.pop("valueFrom", {})) as source:
+            if path := source.pop("fieldRef", {}).get("fieldPath"):
+                value = field(path, facts)
+            if key := source.pop("secretKeyRef", None):
+                value = secrets[key["name"]][key["key"]].decode()
+    return name, value
 
 
 def field(path, facts):
@@ -101,12 +93,12 @@ def field(path, facts):
 
 
 def confinement(context):
-    with read(context) as it:
+    with read(context) as it, read(it.pop("capabilities")) as capabilities:
         user, group = it.pop("runAsUser"), it.pop("runAsGroup")
         assert it.pop("runAsNonRoot") and user > 0
         # The engine's own, too.
         assert it.pop("seccompProfile") == {"type": "RuntimeDefault"}
-        flags = [f"--user={user}:{group}", *(f"--cap-drop={name}" for name in it.pop("capabilities")["drop"])]
+        flags = [f"--user={user}:{group}", *(f"--cap-drop={name}" for name in capabilities.pop("drop"))]
         if it.pop("readOnlyRootFilesystem"):
             flags.append("--read-only")
         if not it.pop("allowPrivilegeEscalation"):
@@ -115,9 +107,13 @@ def confinement(context):
 
 
 def bounds(resources):
-    with read(resources) as it:
-        with read(it.pop("limits")) as limits, read(it.pop("requests")) as requests:
-            # The memory that is asked for is the scheduler's affair.
-            requests.pop("memory")
-            shares, memory = SHARES * quantity(requests.pop("cpu")), quantity(limits.pop("memory"))
-    return [f"--cpu-shares={shares:.0f}", f"--memory={memory}"]
+    with read(resources) as it, read(it.pop("limits")) as limits, read(it.pop("requests")) as requests:
+        # The memory that is asked for is the scheduler's affair.
+        requests.pop("memory")
+        shares, memory = SHARES * quantity(requests.pop("cpu")), quantity(limits.pop("memory"))
+    return [f"--cpu-shares={shares:.0f}", f"--memory={memory:.0f}"]
+
+
+def quantity(text):
+    number, unit = re.fullmatch(r"(\d+)(\D*)", text).groups()
+    return int(number) * UNITS[unit]

@@ -1,13 +1,14 @@
 """The kubelet's probes of a container."""
 
 import inspect
-import subprocess
-import urllib.error
-import urllib.request
 import socket
+import subprocess
+import urllib.request
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from kustomize import read
 
 
 def ask_grpc(container, timeout, port, service=""):
@@ -53,15 +54,16 @@ class Probe:
     """A probe of a manifest, with Kubernetes' defaults."""
 
     def __init__(self, fields, ports):
-        fields = dict(fields)
-        self.delay = fields.pop("initialDelaySeconds", 0)
-        self.period = fields.pop("periodSeconds", 10)
-        self.timeout = fields.pop("timeoutSeconds", 1)
-        self.thresholds = {True: fields.pop("successThreshold", 1), False: fields.pop("failureThreshold", 3)}
-        [(kind, self.how)] = fields.items()
+        with read(fields) as it:
+            self.delay = it.pop("initialDelaySeconds", 0)
+            self.period = it.pop("periodSeconds", 10)
+            self.timeout = it.pop("timeoutSeconds", 1)
+            # How many answers in a row mean that it is so.
+            self.thresholds = {True: it.pop("successThreshold", 1), False: it.pop("failureThreshold", 3)}
+            for kind in HANDLERS.keys() & it.keys():
+                self.handler, self.how = HANDLERS[kind], it.pop(kind)
         if "port" in self.how:
             self.how = self.how | {"port": ports.get(self.how["port"], self.how["port"])}
-        self.handler = HANDLERS[kind]
         # Raises unless the handler knows every field.
         inspect.signature(self.handler).bind(None, self.timeout, **self.how)
 
