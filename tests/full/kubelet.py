@@ -21,12 +21,12 @@ class Container:
         self.address = pod.address
         place = [f"--network={pod.network}", f"--ip={pod.address}", f"--network-alias={pod.manifest.name}"]
         image = pod.images.get(pod.manifest.image, pod.manifest.image)
-        self.id = output("docker", "run", "--detach", *place, *flags, image, *args)
+        self.id = output("docker", "run", "--detach", "--no-healthcheck", *place, *flags, image, *args)
         self.began = time.monotonic()
         # started: it passed its startup probe. ending: it has to go. dead: it is gone.
         self.started, self.ending, self.dead = threading.Event(), threading.Event(), threading.Event()
         self.ready = False
-        self.asked = {kind: 0 for kind in pod.manifest.probes}
+        self.answers = {kind: [] for kind in pod.manifest.probes}
         if "startup" not in pod.manifest.probes:
             self.started.set()
         for kind, probe in pod.manifest.probes.items():
@@ -45,15 +45,14 @@ class Container:
         if kind != "startup":
             self.started.wait()
         self.dead.wait(max(0, self.began + probe.delay - time.monotonic()))
-        last, count = None, 0
+        answers, same = self.answers[kind], 0
         # What ends is no longer asked whether it lives, but whether it is ready.
         while not (self.dead if kind == "readiness" else self.ending).is_set():
             asked = time.monotonic()
             answer = probe.ask(self)
-            self.asked[kind] += 1
-            count = count + 1 if answer == last else 1
-            last = answer
-            if count >= probe.thresholds[answer] and not self.dead.is_set():
+            same = same + 1 if answers and answers[-1] == answer else 1
+            answers.append(answer)
+            if same >= probe.thresholds[answer] and not self.dead.is_set():
                 self.conclude(kind, answer, tell)
                 if kind == "startup" and answer:
                     return
@@ -108,7 +107,7 @@ class Pod:
 
     def when(self, what):
         """When this was last told, if it was."""
-        return next((time for time, told in reversed(self.events) if told == what), None)
+        return next((at for at, told in reversed(self.events) if told == what), None)
 
     @property
     def ready(self):
