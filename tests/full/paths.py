@@ -13,7 +13,7 @@ import threading
 from engine import eventually
 
 PORT = 50051
-# By the time a controller or a kube-proxy on another node has heard of it, an endpoint has been gone for this long.
+# How long an endpoint has been gone when a controller, or a kube-proxy elsewhere, has heard of it.
 LAG = 5
 
 
