@@ -32,7 +32,8 @@ TLS = {"tls.crt": "server.pem", "tls.key": "server.key", "ca.crt": "ca.pem"}
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory, certificates):
     for name in SERVICES:
-        build_as(f"{name}:0.1.0", name)
+        [container] = document("local", "Deployment", name)["spec"]["template"]["spec"]["containers"]
+        build_as(container["image"], name)
     images = {"valkey/valkey:8": os.environ.get("REDIS_IMAGE", "valkey/valkey:8")}
     secrets = {
         "notes": {"password": b"a password"},

@@ -13,4 +13,6 @@ target/full/checkov/bin/pip install --quiet checkov==3.3.30
 set -a
 . target/full/images.env
 export PATH=$PWD/target/full/venv/bin:$PATH:$PWD/target/full/trixie/usr/bin
-exec pytest -q -p no:cacheprovider -W error::pytest.PytestUnhandledThreadExceptionWarning tests/full/manifests.py tests/full/k8s.py
+
+tests/full/e2e manifests::
+pytest -q -p no:cacheprovider -W error::pytest.PytestUnhandledThreadExceptionWarning tests/full/manifests.py tests/full/k8s.py
