@@ -1,8 +1,8 @@
 """The manifests of k8s/ before validators that others wrote. They see each document by itself.
 
-Cluster, Gateway, GRPCRoute and TargetGroupPolicy have their schemas from their own projects, and no registry
-of packages has them. CRD_SCHEMAS may name a folder with them: GROUP_PLURAL.yaml for each CustomResource-
-Definition, and eksctl-clusterconfig.json. Without it, those checks do not exist."""
+The schemas of Gateway, GRPCRoute, TargetGroupPolicy and eksctl's cluster come from their own projects; no registry
+of packages has them all. CRD_SCHEMAS may name a folder with them: GROUP_PLURAL.yaml for each CustomResource-
+Definition, and eksctl-clusterconfig.json. Without it, those checks do not exist; cargo test's, of types, do."""
 
 import json
 import os
