@@ -59,8 +59,10 @@ fn imports_point_one_way() {
         let allowed: &[&str] = match (kind, importer.as_str()) {
             ("proto", _) | (_, "services/chassis" | "clients/channel") => &[],
             (_, "clients/cli") => &["clients/channel"],
+            // The same server, in a function.
+            (_, "services/greeter-lambda") => &["services/chassis", "services/greeter"],
             ("services", _) => &["proto", "services/chassis"],
-            ("clients", _) => &["proto", "clients/cli"],
+            ("clients", _) => &["proto", "clients/channel", "clients/cli"],
             ("tests", _) => continue,
             other => panic!("{other:?} has no rule"),
         };
@@ -181,8 +183,11 @@ fn files(kind: &str, folders: &[&str]) -> Vec<(PathBuf, String)> {
 fn nothing_here_asks_for_the_time_of_day() {
     let sources = files("rs", &["services", "clients"]);
     assert!(sources.len() > 30, "{} files", sources.len());
+    // Lambda says its deadlines as a time of day.
+    let told = ["greeter-lambda/src/lib.rs", "greeter-caller/src/lib.rs"];
     for (path, text) in sources {
-        assert!(!text.contains("SystemTime"), "{}", path.display());
+        let may = told.iter().any(|file| path.ends_with(file));
+        assert!(may || !text.contains("SystemTime"), "{}", path.display());
     }
 }
 

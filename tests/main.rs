@@ -16,6 +16,7 @@ mod healthcheck;
 mod http2;
 mod identity;
 mod interop;
+mod lambda;
 mod layout;
 mod limits;
 mod manifests;

@@ -18,6 +18,7 @@ mod fault_proxy;
 pub mod features;
 pub mod finding;
 pub mod frames;
+mod lambda;
 mod process;
 mod puppet;
 mod raw;
@@ -25,6 +26,7 @@ pub mod redis;
 
 pub use conversation::{Call, Conversation, Ending, framed};
 pub use fault_proxy::FaultProxy;
+pub use lambda::{Function, Outcome};
 pub use process::{Process, command, installed, output};
 pub use puppet::{Deed, GRPC, Puppet, Seen, UNAVAILABLE, leaving};
 pub use raw::{Answer, PREFACE, get, raw};

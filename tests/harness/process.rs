@@ -88,6 +88,8 @@ pub async fn output(command: &mut Command) -> Output {
         .expect("a program that starts")
 }
 
+const FREE_PORT: &str = "127.0.0.1:0";
+
 /// A server as a process of its own.
 #[derive(Debug)]
 pub struct Process {
@@ -102,7 +104,12 @@ pub struct Process {
 impl Process {
     /// Starts a server binary on free ports of 127.0.0.1, and waits for the line that says it is up.
     pub async fn start(name: &str, arguments: &[&str]) -> Self {
-        Self::spawn(command(name, arguments)).await
+        Self::spawn(command(name, arguments), FREE_PORT).await
+    }
+
+    /// Starts one where another has been.
+    pub async fn start_at(addr: SocketAddr, name: &str, arguments: &[&str]) -> Self {
+        Self::spawn(command(name, arguments), &addr.to_string()).await
     }
 
     /// Starts one that may open only so many files at once.
@@ -110,20 +117,20 @@ impl Process {
         let limit = format!(r#"ulimit -n {files} && exec "$0" "$@""#);
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", &limit]).arg(binary(name)).args(arguments);
-        Self::spawn(shell).await
+        Self::spawn(shell, FREE_PORT).await
     }
 
-    async fn spawn(mut command: Command) -> Self {
+    async fn spawn(mut command: Command, listen: &str) -> Self {
         let mut child = command
-            .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
+            .args(["--listen", listen, "--admin-listen", FREE_PORT])
+            .args(["--log-format", "json"])
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .expect("a server that starts");
-        let stdout = child.stdout.take().expect("piped");
-        let mut log = BufReader::new(stdout).lines();
+        let mut log = lines(&mut child);
         let line = next_line(&mut log, "listening").await;
         let addr = |field: &str| line[field].as_str().expect(field).parse().expect(field);
         Self {
@@ -141,9 +148,7 @@ impl Process {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid = self.child.id().expect("running");
-        let pid = Pid::from_raw(pid.try_into().expect("a pid")).expect("a pid");
-        kill_process(pid, signal).expect("a signal that is sent");
+        send_signal(&self.child, signal);
     }
 
     /// The next log line with this message.
@@ -159,7 +164,22 @@ impl Process {
     }
 }
 
-async fn next_line(log: &mut Lines<BufReader<ChildStdout>>, message: &str) -> serde_json::Value {
+/// What a process writes to its standard output.
+pub(crate) fn lines(child: &mut Child) -> Lines<BufReader<ChildStdout>> {
+    BufReader::new(child.stdout.take().expect("piped")).lines()
+}
+
+pub(crate) fn send_signal(child: &Child, signal: Signal) {
+    let pid = child.id().expect("running");
+    let pid = Pid::from_raw(pid.try_into().expect("a pid")).expect("a pid");
+    kill_process(pid, signal).expect("a signal that is sent");
+}
+
+/// The next of these log lines with this message.
+pub(crate) async fn next_line(
+    log: &mut Lines<BufReader<ChildStdout>>,
+    message: &str,
+) -> serde_json::Value {
     within(async {
         loop {
             let line = log.next_line().await.expect("readable");
