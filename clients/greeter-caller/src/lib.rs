@@ -141,7 +141,7 @@ fn is_of_the_network(status: &Status) -> bool {
 /// How long the call may take: what a greeting ever needs, and no longer than the invocation, which
 /// still has to say what came of it.
 fn time_left(context: &Context) -> Duration {
-    const LONGEST: Duration = Duration::from_secs(5);
+    const LONGEST: Duration = Duration::from_secs(3);
     const TO_ANSWER: Duration = Duration::from_millis(200);
     // Lambda says it as a time of day.
     let left = context.deadline().duration_since(SystemTime::now());

@@ -10,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderValue, Response, StatusCode,
-    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, TE},
 };
 use http_body_util::Full;
 use lambda_http::{Body, Request, RequestExt as _};
@@ -67,8 +67,8 @@ impl Encoding {
             (uri.parse()).map_err(|error| Status::invalid_argument(format!("{uri}: {error}")))?;
         *request.headers_mut() = head.headers;
         let headers = request.headers_mut();
-        // What says how the request came here.
-        for name in [CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING] {
+        // Of the request that the client sent.
+        for name in [CONTENT_LENGTH, HOST] {
             headers.remove(name);
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
