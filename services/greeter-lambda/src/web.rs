@@ -91,7 +91,6 @@ impl Encoding {
         ] {
             trailers.extend(head.headers.remove(&name).map(|value| (name, value)));
         }
-        head.headers.remove(CONTENT_LENGTH);
         head.headers.insert(CONTENT_TYPE, self.content_type());
 
         let mut body = BytesMut::from(messages);
