@@ -1,0 +1,149 @@
+import { Duration, Stack } from 'aws-cdk-lib';
+import { PredefinedMetric, ScalableTarget, ServiceNamespace } from 'aws-cdk-lib/aws-applicationautoscaling';
+import { Alarm, TreatMissingData } from 'aws-cdk-lib/aws-cloudwatch';
+import { Peer, Port, SecurityGroup, Vpc } from 'aws-cdk-lib/aws-ec2';
+import { CfnService, CfnTaskDefinition, Cluster } from 'aws-cdk-lib/aws-ecs';
+import {
+  ApplicationListener, ApplicationListenerRule, ApplicationProtocol, ApplicationProtocolVersion,
+  ApplicationTargetGroup, ListenerAction, ListenerCondition, Protocol, TargetGroupLoadBalancingAlgorithmType,
+  TargetType,
+} from 'aws-cdk-lib/aws-elasticloadbalancingv2';
+import { DnsRecordType, PrivateDnsNamespace, Service } from 'aws-cdk-lib/aws-servicediscovery';
+import { Construct } from 'constructs';
+import { Lattice } from './lattice';
+import { ports, Server, SERVERS, taskDefinition } from './task-definition';
+
+interface Surroundings {
+  vpc: Vpc;
+  cluster: Cluster;
+  namespace: PrivateDnsNamespace;
+  lattice?: Lattice;
+  listener: ApplicationListener;
+  /** Rolls a deployment back. */
+  errors: Alarm;
+  /** Of its rule at the listener. */
+  priority: number;
+}
+
+/** A server's tasks, who reaches them and by which names, and how many there are. */
+export class GrpcService extends Construct {
+  /** Of the tasks. */
+  readonly group: SecurityGroup;
+  readonly port: number;
+  /** What all of its tasks' addresses are found by. */
+  readonly domain: string;
+
+  constructor(scope: Stack, name: Server, surroundings: Surroundings) {
+    super(scope, name);
+    const { vpc, cluster, namespace, lattice, listener, errors, priority } = surroundings;
+    const { grpc, admin } = ports(name);
+    this.port = grpc;
+    this.domain = `${name}.${namespace.namespaceName}`;
+
+    // The ALB reaches the tasks, nobody else; stacks of other callers say so themselves.
+    this.group = new SecurityGroup(this, 'group', {
+      vpc, description: `Tasks of ${name}`, allowAllOutbound: false,
+    });
+    this.group.addEgressRule(Peer.anyIpv4(), Port.tcp(443), 'Images and logs');
+    this.group.connections.allowFrom(listener.connections.securityGroups[0], Port.tcp(grpc), 'Calls');
+    if (lattice) {
+      this.group.addIngressRule(Lattice.ADDRESSES, Port.tcp(grpc), 'Calls through Lattice');
+      this.group.addIngressRule(Lattice.ADDRESSES, Port.tcp(admin), 'Health checks of Lattice');
+    }
+
+    const targets = new ApplicationTargetGroup(this, 'targets', {
+      vpc,
+      targetType: TargetType.IP,
+      // To the tasks, in plaintext HTTP/2.
+      protocol: ApplicationProtocol.HTTP,
+      protocolVersion: ApplicationProtocolVersion.GRPC,
+      port: grpc,
+      healthCheck: {
+        protocol: Protocol.HTTP,
+        // The ALB reads the status code alone. This method's is 14, UNAVAILABLE, when the server is not serving.
+        path: '/AWS.ALB/healthcheck',
+        healthyGrpcCodes: '0',
+        interval: Duration.seconds(5),
+        timeout: Duration.seconds(2),
+        healthyThresholdCount: 2,
+        unhealthyThresholdCount: 2,
+      },
+      // ECS waits that long before SIGTERM, and the ALB then cuts what still runs: as long as calls may take.
+      deregistrationDelay: Duration.seconds(60),
+      loadBalancingAlgorithmType: TargetGroupLoadBalancingAlgorithmType.LEAST_OUTSTANDING_REQUESTS,
+    });
+    const rule = new ApplicationListenerRule(this, 'rule', {
+      listener,
+      priority,
+      conditions: [ListenerCondition.pathPatterns([`/${SERVERS[name]}/*`])],
+      action: ListenerAction.forward([targets]),
+    });
+    const unhealthy = new Alarm(this, 'unhealthy', {
+      metric: targets.metrics.unhealthyHostCount({ period: Duration.minutes(1) }),
+      alarmDescription: `The ALB finds tasks of ${name} unhealthy`,
+      threshold: 1,
+      evaluationPeriods: 3,
+      treatMissingData: TreatMissingData.NOT_BREACHING,
+    });
+
+    // Service Connect's names are known in tasks of its own alone. Whoever else is in the VPC asks DNS.
+    const addresses = new Service(this, 'addresses', {
+      namespace, name, dnsRecordType: DnsRecordType.A, dnsTtl: Duration.seconds(10),
+      customHealthCheck: { failureThreshold: 1 },
+    });
+    const definition = new CfnTaskDefinition(this, 'definition', taskDefinition(scope, name));
+    const service = new CfnService(this, 'service', {
+      serviceName: name,
+      cluster: cluster.clusterName,
+      launchType: 'FARGATE',
+      taskDefinition: definition.ref,
+      // No desiredCount: it is auto scaling's, and every deployment would set it back.
+      networkConfiguration: {
+        awsvpcConfiguration: {
+          subnets: vpc.privateSubnets.map((subnet) => subnet.subnetId),
+          securityGroups: [this.group.securityGroupId],
+          assignPublicIp: 'DISABLED',
+        },
+      },
+      loadBalancers: [{ containerName: name, containerPort: grpc, targetGroupArn: targets.targetGroupArn }],
+      healthCheckGracePeriodSeconds: 30,
+      serviceRegistries: [{ registryArn: addresses.serviceArn }],
+      serviceConnectConfiguration: {
+        enabled: true,
+        namespace: namespace.namespaceName,
+        services: [{
+          portName: 'grpc',
+          // Beside the name that DNS has, in the same namespace.
+          discoveryName: `${name}-connect`,
+          clientAliases: [{ dnsName: name, port: grpc }],
+          // Its proxy stands before the server for all callers. Streams have no time but their deadline's.
+          timeout: { perRequestTimeoutSeconds: 0, idleTimeoutSeconds: 300 },
+        }],
+      },
+      vpcLatticeConfigurations: lattice && [lattice.targets[name]],
+      availabilityZoneRebalancing: 'ENABLED',
+      deploymentConfiguration: {
+        minimumHealthyPercent: 100,
+        maximumPercent: 200,
+        deploymentCircuitBreaker: { enable: true, rollback: true },
+        alarms: { alarmNames: [unhealthy.alarmName, errors.alarmName], enable: true, rollback: true },
+      },
+    });
+    // ECS refuses a target group that no listener has.
+    service.node.addDependency(rule);
+
+    // One in each zone at least.
+    new ScalableTarget(this, 'tasks', {
+      serviceNamespace: ServiceNamespace.ECS,
+      resourceId: `service/${cluster.clusterName}/${service.attrName}`,
+      scalableDimension: 'ecs:service:DesiredCount',
+      minCapacity: 2,
+      maxCapacity: 12,
+    }).scaleToTrackMetric('cpu', {
+      predefinedMetric: PredefinedMetric.ECS_SERVICE_AVERAGE_CPU_UTILIZATION,
+      targetValue: 60,
+      scaleOutCooldown: Duration.seconds(60),
+      scaleInCooldown: Duration.seconds(300),
+    });
+  }
+}

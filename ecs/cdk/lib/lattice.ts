@@ -1,0 +1,92 @@
+import { CfnOutput, Stack, Validations } from 'aws-cdk-lib';
+import { Peer, Vpc } from 'aws-cdk-lib/aws-ec2';
+import { CfnService as EcsService } from 'aws-cdk-lib/aws-ecs';
+import { ManagedPolicy, Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
+import {
+  CfnListener, CfnRule, CfnService, CfnServiceNetwork, CfnServiceNetworkServiceAssociation,
+  CfnServiceNetworkVpcAssociation, CfnTargetGroup,
+} from 'aws-cdk-lib/aws-vpclattice';
+import { Construct } from 'constructs';
+import { managedPolicy, setting } from './settings';
+import { ports, Server, SERVERS } from './task-definition';
+
+/** Both servers as one service of VPC Lattice, by the paths of their calls. ECS registers the tasks. */
+export class Lattice extends Stack {
+  /** Where calls and health checks come from: the addresses of its prefix list, whose id is each region's own. */
+  static readonly ADDRESSES = Peer.ipv4('169.254.171.0/24');
+  /** What an ECS service is told of it. */
+  readonly targets: Record<Server, EcsService.VpcLatticeConfigurationProperty>;
+
+  constructor(scope: Construct, id: string, vpc: Vpc) {
+    super(scope, id);
+    const network = new CfnServiceNetwork(this, 'network', { name: 'grpc-suite', authType: 'NONE' });
+    new CfnServiceNetworkVpcAssociation(this, 'vpc', {
+      serviceNetworkIdentifier: network.ref, vpcIdentifier: vpc.vpcId,
+    });
+    const service = new CfnService(this, 'service', {
+      name: 'grpc-suite',
+      authType: 'NONE',
+      // A record for it is yours to make, in a zone that the callers' VPC asks.
+      customDomainName: `lattice.${setting(this, 'domain')}`,
+      certificateArn: setting(this, 'certificateArn'),
+    });
+    new CfnServiceNetworkServiceAssociation(this, 'association', {
+      serviceNetworkIdentifier: network.ref, serviceIdentifier: service.ref,
+    });
+    const listener = new CfnListener(this, 'listener', {
+      serviceIdentifier: service.ref,
+      name: 'https',
+      // gRPC needs HTTPS.
+      protocol: 'HTTPS',
+      port: 443,
+      defaultAction: { fixedResponse: { statusCode: 404 } },
+    });
+    const policy = 'AmazonECSInfrastructureRolePolicyForVpcLattice';
+    const infrastructure = new Role(this, 'ecs-role', {
+      assumedBy: new ServicePrincipal('ecs.amazonaws.com'),
+      managedPolicies: [ManagedPolicy.fromAwsManagedPolicyName(policy)],
+    });
+    const targets = (name: Server, priority: number) => {
+      const { grpc, admin } = ports(name);
+      const group = new CfnTargetGroup(this, `${name}-targets`, {
+        name,
+        type: 'IP',
+        config: {
+          vpcIdentifier: vpc.vpcId,
+          // To the tasks, in plaintext HTTP/2.
+          protocol: 'HTTP',
+          protocolVersion: 'GRPC',
+          port: grpc,
+          // Lattice has no gRPC health check: it asks the admin port.
+          healthCheck: {
+            enabled: true,
+            protocol: 'HTTP',
+            protocolVersion: 'HTTP1',
+            port: admin,
+            path: '/readyz',
+            matcher: { httpCode: '200' },
+            healthCheckIntervalSeconds: 5,
+            healthCheckTimeoutSeconds: 2,
+            healthyThresholdCount: 2,
+            unhealthyThresholdCount: 2,
+          },
+        },
+      });
+      new CfnRule(this, `${name}-rule`, {
+        serviceIdentifier: service.ref,
+        listenerIdentifier: listener.ref,
+        name,
+        priority,
+        match: { httpMatch: { pathMatch: { match: { prefix: `/${SERVERS[name]}/` } } } },
+        action: { forward: { targetGroups: [{ targetGroupIdentifier: group.ref }] } },
+      });
+      return { portName: 'grpc', roleArn: infrastructure.roleArn, targetGroupArn: group.ref };
+    };
+    this.targets = { 'route-guide': targets('route-guide', 10), greeter: targets('greeter', 20) };
+
+    new CfnOutput(this, 'Domain', { value: service.attrDnsEntryDomainName });
+    Validations.of(infrastructure).acknowledge({
+      id: managedPolicy(policy), reason: 'AWS keeps this policy to what ECS does in Lattice.',
+    });
+  }
+}
