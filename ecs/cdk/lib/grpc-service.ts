@@ -1,5 +1,5 @@
 import { Duration, Stack } from 'aws-cdk-lib';
-import { PredefinedMetric, ScalableTarget, ServiceNamespace } from 'aws-cdk-lib/aws-applicationautoscaling';
+import { CfnScalableTarget, CfnScalingPolicy } from 'aws-cdk-lib/aws-applicationautoscaling';
 import { Alarm, TreatMissingData } from 'aws-cdk-lib/aws-cloudwatch';
 import { Peer, Port, SecurityGroup, Vpc } from 'aws-cdk-lib/aws-ec2';
 import { CfnService, CfnTaskDefinition, Cluster } from 'aws-cdk-lib/aws-ecs';
@@ -132,18 +132,24 @@ export class GrpcService extends Construct {
     // ECS refuses a target group that no listener has.
     service.node.addDependency(rule);
 
-    // One in each zone at least.
-    new ScalableTarget(this, 'tasks', {
-      serviceNamespace: ServiceNamespace.ECS,
+    const tasks = new CfnScalableTarget(this, 'tasks', {
+      serviceNamespace: 'ecs',
       resourceId: `service/${cluster.clusterName}/${service.attrName}`,
       scalableDimension: 'ecs:service:DesiredCount',
+      // One in each zone.
       minCapacity: 2,
       maxCapacity: 12,
-    }).scaleToTrackMetric('cpu', {
-      predefinedMetric: PredefinedMetric.ECS_SERVICE_AVERAGE_CPU_UTILIZATION,
-      targetValue: 60,
-      scaleOutCooldown: Duration.seconds(60),
-      scaleInCooldown: Duration.seconds(300),
+    });
+    new CfnScalingPolicy(this, 'cpu', {
+      policyName: 'cpu',
+      policyType: 'TargetTrackingScaling',
+      scalingTargetId: tasks.ref,
+      targetTrackingScalingPolicyConfiguration: {
+        predefinedMetricSpecification: { predefinedMetricType: 'ECSServiceAverageCPUUtilization' },
+        targetValue: 60,
+        scaleOutCooldown: 60,
+        scaleInCooldown: 300,
+      },
     });
   }
 }

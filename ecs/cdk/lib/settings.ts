@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { Annotations, Stack } from 'aws-cdk-lib';
+import { Annotations, Aws, Stack } from 'aws-cdk-lib';
 import { Code } from 'aws-cdk-lib/aws-lambda';
 
 export const ROOT = join(__dirname, '../../../..');
@@ -9,7 +9,8 @@ export const ROOT = join(__dirname, '../../../..');
 export function setting(stack: Stack, name: string): string {
   const value = stack.node.tryGetContext(name);
   if (!value) Annotations.of(stack).addError(`say -c ${name}=…`);
-  return value || name;
+  // What is in its place then is deployed nowhere.
+  return value || Aws.STACK_NAME;
 }
 
 /** What cdk-nag says of a policy of AWS. */
