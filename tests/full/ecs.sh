@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# What ecs/ says, without AWS: the CDK app with its rules, what linters find in its templates, and what becomes of
+# it at moto, an AWS that is not one.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+
+install() {
+    python3 -m venv --clear "target/full/$1" && "target/full/$1/bin/pip" install --quiet "${@:2}"
+}
+if ! python3 -c 'import ensurepip' 2>/dev/null; then apt-get install -qq -y python3-venv; fi
+if ! command -v npm >/dev/null; then apt-get install -qq -y --no-install-recommends nodejs npm; fi
+mkdir -p target/full
+# Its dependencies go with nobody else's.
+install checkov checkov==3.3.30 &
+install moto 'moto[server]==5.2.5' awscli==1.46.2 cfn-lint==1.58.0 pytest==9.2.0 &
+npm ci --silent --prefix ecs/cdk
+npm run --silent --prefix ecs/cdk build
+wait
+
+# Nothing that it needs to synthesize is anywhere else.
+log=target/full/ecs-rules.log
+unshare --map-root-user --net npm test --silent --prefix ecs/cdk >"$log" 2>&1
+code=$?
+count() { grep -oP "^ℹ $1 \K\d+" "$log" || echo 0; }
+passed=$(count pass) failed=$(count fail)
+# Such as when it does not compile.
+if [ "$code" -ne 0 ] || [ "$passed" -eq 0 ]; then failed=$((failed > 0 ? failed : 1)); fi
+[ "$failed" -eq 0 ] || cat "$log"
+echo "$passed passed, $failed failed"
+
+PATH=$PWD/target/full/moto/bin:$PWD/target/full/checkov/bin:$PATH \
+    pytest -q --noconftest -p no:cacheprovider tests/full/ecs.py
+pytest=$?
+[ "$failed" -eq 0 ] && [ "$pytest" -eq 0 ]
