@@ -18,8 +18,13 @@ npm run --silent --prefix ecs/cdk build
 wait
 
 # Nothing that it needs to synthesize is anywhere else.
+export OFFLINE="unshare --map-root-user --net"
+if ! $OFFLINE true; then
+    echo "1 skipped: a network cannot be taken away here"
+    OFFLINE=
+fi
 log=target/full/ecs-rules.log
-unshare --map-root-user --net npm test --silent --prefix ecs/cdk >"$log" 2>&1
+$OFFLINE npm test --silent --prefix ecs/cdk >"$log" 2>&1
 code=$?
 count() { grep -oP "^ℹ $1 \K\d+" "$log" || echo 0; }
 passed=$(count pass) failed=$(count fail)

@@ -37,7 +37,7 @@ export class Cloudfront extends Stack {
       { id: 'AwsSolutions-CFR1', reason: 'Callers may be in any country.' },
       { id: 'AwsSolutions-CFR2', reason: 'A WAF is billed by itself; the servers bound what callers may take.' },
       { id: 'AwsSolutions-CFR3', reason: 'The servers log each call, with x-forwarded-for.' },
-      { id: 'AwsSolutions-CFR4', reason: 'A name of CloudFront’s own has its certificate, and takes no other policy.' },
+      { id: 'AwsSolutions-CFR4', reason: 'A name of CloudFront’s own takes no other policy.' },
     );
   }
 }

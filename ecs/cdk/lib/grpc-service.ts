@@ -91,6 +91,7 @@ export class GrpcService extends Construct {
       namespace, name, dnsRecordType: DnsRecordType.A, dnsTtl: Duration.seconds(10),
       customHealthCheck: { failureThreshold: 1 },
     });
+    // LAME_DUCK is for tasks that are stopped before anyone has heard of it: on Spot, or by hand. So it stays.
     const definition = new CfnTaskDefinition(this, 'definition', taskDefinition(scope, name));
     const service = new CfnService(this, 'service', {
       serviceName: name,

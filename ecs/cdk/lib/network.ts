@@ -17,7 +17,7 @@ export class Network extends Stack {
   constructor(scope: Construct, id: string) {
     super(scope, id);
     // One NAT gateway, for tasks to fetch images and write logs; without its zone, tasks that run go on.
-    this.vpc = new Vpc(this, 'vpc', { maxAzs: 2, natGateways: 1, restrictDefaultSecurityGroup: false });
+    this.vpc = new Vpc(this, 'vpc', { maxAzs: 2, natGateways: 1 });
     // The layers of images come from S3: free of charge, and past the NAT gateway.
     this.vpc.addGatewayEndpoint('s3', { service: GatewayVpcEndpointAwsService.S3 });
     this.cluster = new Cluster(this, 'cluster', {
@@ -33,7 +33,6 @@ export class Network extends Stack {
       imageScanOnPush: true,
       // A version is pushed once.
       imageTagMutability: TagMutability.IMMUTABLE,
-      lifecycleRules: [{ maxImageCount: 50 }],
       emptyOnDelete: true,
       removalPolicy: RemovalPolicy.DESTROY,
     }));

@@ -22,7 +22,7 @@ export function code(stack: Stack, name: string): Code {
   const zip = join(ROOT, 'target/lambda', name, 'bootstrap.zip');
   if (existsSync(zip)) return Code.fromAsset(zip);
   if (stack.node.tryGetContext('lambda') !== 'placeholder') {
-    const command = `cargo lambda build --release --arm64 --output-format zip --package ${name}`;
+    const command = `cargo lambda build --release --arm64 --output-format zip --bin ${name}`;
     Annotations.of(stack).addError(`${zip} is not there: ${command}`);
   }
   return Code.fromAsset(join(ROOT, 'ecs/cdk/test/placeholder'));

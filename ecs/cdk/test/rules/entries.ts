@@ -1,6 +1,5 @@
 import { Suite, SERVED } from '../suite';
-import { differs } from './alb';
-import { Rule } from './rule';
+import { differs, Rule } from './rule';
 
 const CACHE = 'DistributionConfig/DefaultCacheBehavior';
 const ORIGIN = 'DistributionConfig/Origins/0';
@@ -14,7 +13,8 @@ export const entries: Rule[] = [
   {
     says: 'CloudFront takes gRPC from its callers',
     *problems(suite) {
-      const { HttpVersion, DefaultCacheBehavior: { GrpcConfig, AllowedMethods, ViewerProtocolPolicy } } = distribution(suite);
+      const { HttpVersion, DefaultCacheBehavior } = distribution(suite);
+      const { GrpcConfig, AllowedMethods, ViewerProtocolPolicy } = DefaultCacheBehavior;
       yield* differs('callers', [GrpcConfig, HttpVersion, ViewerProtocolPolicy, AllowedMethods],
         [{ Enabled: true }, 'http2', 'https-only', METHODS]);
     },
@@ -63,7 +63,8 @@ export const entries: Rule[] = [
       for (const [path, seconds] of functions) {
         const { stack, Properties } = suite.at(path);
         const { Runtime, Handler, Architectures, Timeout, LoggingConfig, FunctionName } = Properties;
-        yield* differs(path, [Runtime, Handler, Architectures, Timeout], ['provided.al2023', 'bootstrap', ['arm64'], seconds]);
+        yield* differs(path, [Runtime, Handler, Architectures, Timeout],
+          ['provided.al2023', 'bootstrap', ['arm64'], seconds]);
         const logs = suite.behind(stack, LoggingConfig?.LogGroup);
         yield* differs(path, logs?.Properties.LogGroupName, `/aws/lambda/${FunctionName}`);
       }
@@ -82,8 +83,10 @@ export const entries: Rule[] = [
       const { stack, Properties } = suite.at('lambda/caller');
       const [namespace] = suite.all('ServiceDiscovery::PrivateDnsNamespace');
       const names = suite.all('ServiceDiscovery::Service').map((service) => service.Properties.Name);
-      const [, name, zone, port] = /^dns:\/\/\/([a-z]+)\.([a-z.-]+):(\d+)$/.exec(Properties.Environment.Variables.GREETER_URL) ?? [];
-      yield* differs('GREETER_URL', [name, zone, Number(port)], ['greeter', namespace.Properties.Name, SERVED.greeter.port]);
+      const { GREETER_URL } = Properties.Environment.Variables;
+      const [, name, zone, port] = /^dns:\/\/\/([a-z]+)\.([a-z.-]+):(\d+)$/.exec(GREETER_URL) ?? [];
+      yield* differs('GREETER_URL', [name, zone, Number(port)],
+        ['greeter', namespace.Properties.Name, SERVED.greeter.port]);
       if (!names.includes(name)) yield `no name ${name}`;
       const vpc = suite.all('EC2::VPC')[0];
       const subnets = (Properties.VpcConfig?.SubnetIds ?? []).map((id: any) => suite.behind(stack, id));
@@ -107,9 +110,10 @@ export const entries: Rule[] = [
     *problems(suite) {
       const rule = suite.at('lambda-server/rule');
       const { Conditions, Priority, ListenerArn, Actions } = rule.Properties;
+      const web = { HttpHeaderName: 'content-type', Values: ['application/grpc-web*'] };
       yield* differs('conditions', Conditions, [
         { Field: 'path-pattern', PathPatternConfig: { Values: [`/${SERVED.greeter.service}/*`] } },
-        { Field: 'http-header', HttpHeaderConfig: { HttpHeaderName: 'content-type', Values: ['application/grpc-web*'] } },
+        { Field: 'http-header', HttpHeaderConfig: web },
       ]);
       if (!(Priority < suite.at('services/greeter/rule').Properties.Priority)) yield `only ${Priority}th`;
       if (suite.behind(rule.stack, ListenerArn) !== suite.at('services/alb/https')) yield 'at another listener';
@@ -141,7 +145,8 @@ export const entries: Rule[] = [
       const { IntegrationType, PayloadFormatVersion, IntegrationUri } = integration.Properties;
       yield* differs('route', route.Properties.RouteKey, 'POST /{service}/{method}');
       yield* differs('integration', [IntegrationType, PayloadFormatVersion], ['AWS_PROXY', '2.0']);
-      if (suite.behind(integration.stack, IntegrationUri) !== suite.at('lambda-server/greeter')) yield 'to another function';
+      const called = suite.behind(integration.stack, IntegrationUri);
+      if (called !== suite.at('lambda-server/greeter')) yield 'to another function';
       const [api] = suite.all('ApiGatewayV2::Api');
       yield* differs('api', api.Properties.ProtocolType, 'HTTP');
       const [stage] = suite.all('ApiGatewayV2::Stage');
@@ -153,23 +158,24 @@ export const entries: Rule[] = [
       ['lambda-server/api/POST--{service}--{method}', 'RouteKey', 'GET /{service}/{method}'],
       ['lambda-server/api/POST--{service}--{method}/function', 'PayloadFormatVersion', '1.0'],
       ['lambda-server/api/POST--{service}--{method}/function', 'IntegrationUri', 'another'],
-      ['lambda-server/api/POST--{service}--{method}/function-Permission', 'Principal', 'elasticloadbalancing.amazonaws.com'],
+      ['lambda-server/api/POST--{service}--{method}/function-Permission', 'Principal', 'events.amazonaws.com'],
       ['lambda-server/api/stage', 'AutoDeploy', false],
     ],
   },
   {
     says: 'Lattice takes gRPC by HTTPS, and calls go to the server that serves them',
     *problems(suite) {
-      const service = suite.at('lattice/service').Properties;
-      if (!service.CertificateArn || service.CustomDomainName !== 'lattice.grpc.example.com') yield 'no certificate for its name';
+      const { CertificateArn, CustomDomainName } = suite.at('lattice/service').Properties;
+      yield* differs('name', [!CertificateArn, CustomDomainName], [false, 'lattice.grpc.example.com']);
       const listener = suite.at('lattice/listener').Properties;
       yield* differs('listener', [listener.Protocol, listener.Port, listener.DefaultAction],
         ['HTTPS', 443, { FixedResponse: { StatusCode: 404 } }]);
       for (const [name, { service }] of Object.entries(SERVED)) {
         const rule = suite.at(`lattice/${name}-rule`);
-        yield* differs(name, rule.Properties.Match, { HttpMatch: { PathMatch: { Match: { Prefix: `/${service}/` } } } });
+        yield* differs(name, rule.Properties.Match.HttpMatch, { PathMatch: { Match: { Prefix: `/${service}/` } } });
         const [{ TargetGroupIdentifier }] = rule.Properties.Action.Forward.TargetGroups;
-        if (suite.behind(rule.stack, TargetGroupIdentifier) !== suite.at(`lattice/${name}-targets`)) yield `${name}: elsewhere`;
+        const targets = suite.behind(rule.stack, TargetGroupIdentifier);
+        if (targets !== suite.at(`lattice/${name}-targets`)) yield `${name}: elsewhere`;
       }
     },
     mistakes: [
@@ -177,7 +183,7 @@ export const entries: Rule[] = [
       ['lattice/listener', 'Port', 80],
       ['lattice/service', 'CertificateArn', null],
       ['lattice/greeter-rule', 'Match/HttpMatch/PathMatch/Match/Prefix', '/helloworld/'],
-      ['lattice/greeter-rule', 'Action/Forward/TargetGroups/0/TargetGroupIdentifier', { Ref: 'routeguidetargets252D6D0D' }],
+      ['lattice/greeter-rule', 'Action/Forward/TargetGroups/0/TargetGroupIdentifier/Ref', 'routeguidetargets252D6D0D'],
     ],
   },
 ];

@@ -1,7 +1,7 @@
 import { Suite } from '../suite';
-import { differs } from './alb';
-import { Rule } from './rule';
+import { differs, Rule } from './rule';
 
+const NETWORK = 'NetworkConfiguration/AwsvpcConfiguration';
 const LATTICE = '169.254.171.0/24';
 
 /** Who may reach whom at which port, as far as rules of security groups let in; groups are named by their paths. */
@@ -101,12 +101,12 @@ export const network: Rule[] = [
       }
       const [balancer] = suite.all('ElasticLoadBalancingV2::LoadBalancer');
       yield* differs('ALB', groups(suite, balancer.stack, balancer.Properties.SecurityGroups), ['services/alb-group']);
-      const caller = suite.at('lambda/caller');
-      yield* differs('caller', groups(suite, caller.stack, caller.Properties.VpcConfig?.SecurityGroupIds), ['lambda/group']);
+      const { stack, Properties } = suite.at('lambda/caller');
+      yield* differs('caller', groups(suite, stack, Properties.VpcConfig?.SecurityGroupIds), ['lambda/group']);
     },
     mistakes: [
-      ['services/greeter/service', 'NetworkConfiguration/AwsvpcConfiguration/SecurityGroups', null],
-      ['services/greeter/service', 'NetworkConfiguration/AwsvpcConfiguration/SecurityGroups/0/Fn::GetAtt/0', 'albgroup968CA607'],
+      ['services/greeter/service', `${NETWORK}/SecurityGroups`, null],
+      ['services/greeter/service', `${NETWORK}/SecurityGroups/0/Fn::GetAtt/0`, 'albgroup968CA607'],
       ['services/alb', 'SecurityGroups', null],
       ['lambda/caller', 'VpcConfig', null],
     ],

@@ -1,14 +1,8 @@
-import { plain, Running, Suite } from '../suite';
-import { differs } from './alb';
-import { Rule } from './rule';
+import { plain, Running } from '../suite';
+import { differs, each, Rule } from './rule';
 
 const SERVICE = 'services/greeter/service';
-
-const each = (problems: (server: Running, suite: Suite) => Iterable<string>) => function* (suite: Suite) {
-  for (const server of suite.servers) {
-    for (const problem of problems(server, suite)) yield `${server.name}: ${problem}`;
-  }
-};
+const TRACKING = 'TargetTrackingScalingPolicyConfiguration';
 
 const port = ({ container }: Running, name: string) =>
   container.PortMappings.find(({ Name }: any) => Name === name)?.ContainerPort;
@@ -108,7 +102,8 @@ export const services: Rule[] = [
     problems: each(function* ({ service }, suite) {
       const { LaunchType, NetworkConfiguration, AvailabilityZoneRebalancing } = service.Properties;
       const { Subnets, AssignPublicIp } = NetworkConfiguration?.AwsvpcConfiguration ?? {};
-      yield* differs('tasks', [LaunchType, AssignPublicIp, AvailabilityZoneRebalancing], ['FARGATE', 'DISABLED', 'ENABLED']);
+      yield* differs('tasks', [LaunchType, AssignPublicIp, AvailabilityZoneRebalancing],
+        ['FARGATE', 'DISABLED', 'ENABLED']);
       const found = (Subnets ?? []).map((subnet: any) => suite.behind(service.stack, subnet));
       yield* differs('subnets', found.map((subnet: any) => suite.path(subnet)),
         ['network/vpc/PrivateSubnet1/Subnet', 'network/vpc/PrivateSubnet2/Subnet']);
@@ -145,7 +140,8 @@ export const services: Rule[] = [
       ['services/greeter/tasks', 'ResourceId/Fn::Join/1/3', 'greeting'],
       ['services/greeter/tasks', 'ResourceId/Fn::Join/1/0', 'services/'],
       ['services/greeter/cpu', 'ScalingTargetId', 'another'],
-      ['services/greeter/cpu', 'TargetTrackingScalingPolicyConfiguration/PredefinedMetricSpecification/PredefinedMetricType', 'ECSServiceAverageCpuUtilization'],
+      ['services/greeter/cpu', `${TRACKING}/PredefinedMetricSpecification/PredefinedMetricType`, 'ECSServiceAverageCpu'],
+      ['services/greeter/cpu', `${TRACKING}/TargetValue`, 600],
     ],
   },
   {

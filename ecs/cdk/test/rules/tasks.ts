@@ -1,6 +1,5 @@
-import { attributes, plain, Running, SERVED, seconds, SETTINGS, Suite } from '../suite';
-import { differs } from './alb';
-import { Rule } from './rule';
+import { attributes, plain, SERVED, seconds, SETTINGS } from '../suite';
+import { differs, each, Rule } from './rule';
 
 const DEFINITION = 'services/greeter/definition';
 const CONTAINER = 'ContainerDefinitions/0';
@@ -8,19 +7,13 @@ const CONTAINER = 'ContainerDefinitions/0';
 /** MiB of memory that Fargate has for so much CPU; more CPU than that is not for servers of this size. */
 const MEMORY: Record<string, number[]> = { 256: [512, 1024, 2048], 512: [1024, 2048, 3072, 4096] };
 
-/** Of all servers' tasks. */
-const each = (problems: (server: Running, suite: Suite) => Iterable<string>) => function* (suite: Suite) {
-  for (const server of suite.servers) {
-    for (const problem of problems(server, suite)) yield `${server.name}: ${problem}`;
-  }
-};
-
 /** Fields as CloudFormation names them, with what is known only when deployed by its name. */
 function capitalized(value: any): any {
   if (Array.isArray(value)) return value.map(capitalized);
   if (typeof value !== 'object') return value;
   return Object.fromEntries(Object.entries(value).map(([key, inner]) =>
-    [key === 'options' ? 'Options' : key[0].toUpperCase() + key.slice(1), key === 'options' ? inner : capitalized(inner)]));
+    // Options have names of their own.
+    [key[0].toUpperCase() + key.slice(1), key === 'options' ? inner : capitalized(inner)]));
 }
 
 function deployed(value: any): any {
@@ -35,7 +28,8 @@ export const tasks: Rule[] = [
     says: 'A task definition is that of its file',
     problems: each(function* ({ name, definition }, suite) {
       const file = suite.at(`task-definitions/${name}.json`).Properties;
-      const found = JSON.stringify(deployed(definition)).replace(/sha256:0+/g, `\${${name.replace('-', '_').toUpperCase()}_DIGEST}`);
+      const digest = `\${${name.replace('-', '_').toUpperCase()}_DIGEST}`;
+      const found = JSON.stringify(deployed(definition)).replace(/sha256:0+/, digest);
       yield* differs('template', JSON.parse(found), capitalized(file));
     }),
     mistakes: [
@@ -51,7 +45,8 @@ export const tasks: Rule[] = [
     says: 'A task is one that Fargate takes, on ARM',
     problems: each(function* ({ definition }) {
       const { RequiresCompatibilities, NetworkMode, Cpu, Memory, RuntimePlatform, ContainerDefinitions } = definition;
-      yield* differs('task', [RequiresCompatibilities, NetworkMode, ContainerDefinitions.length], [['FARGATE'], 'awsvpc', 1]);
+      yield* differs('task', [RequiresCompatibilities, NetworkMode, ContainerDefinitions.length],
+        [['FARGATE'], 'awsvpc', 1]);
       if (!MEMORY[Cpu]?.includes(Number(Memory))) yield `${Memory} MiB for ${Cpu} units of CPU`;
       yield* differs('platform', RuntimePlatform, { CpuArchitecture: 'ARM64', OperatingSystemFamily: 'LINUX' });
     }),
@@ -90,8 +85,8 @@ export const tasks: Rule[] = [
       }
     }),
     mistakes: [
-      [DEFINITION, `${CONTAINER}/Image`, '123456789012.dkr.ecr.us-east-1.amazonaws.com/grpc-suite/greeter:latest'],
-      [DEFINITION, `${CONTAINER}/Image`, `123456789012.dkr.ecr.us-east-1.amazonaws.com/greeter@sha256:${'0'.repeat(64)}`],
+      [DEFINITION, `${CONTAINER}/Image`, '1.dkr.ecr.us-east-1.amazonaws.com/grpc-suite/greeter:latest'],
+      [DEFINITION, `${CONTAINER}/Image`, `1.dkr.ecr.us-east-1.amazonaws.com/greeter@sha256:${'0'.repeat(64)}`],
       ['network/greeter-images', 'RepositoryName', 'grpc-suite/greeting'],
       ['network/greeter-images', 'RepositoryName', null],
       ['network/greeter-images', 'ImageTagMutability', null],
@@ -121,7 +116,8 @@ export const tasks: Rule[] = [
       const { Command, Interval, Timeout, Retries, StartPeriod } = container.HealthCheck ?? {};
       // There is no shell in it, and nothing but the server.
       yield* differs('command', Command, ['CMD', `/${name}`, 'healthcheck']);
-      if (!(Timeout >= 2 && Timeout < Interval && Interval >= 5 && Interval <= 300)) yield `${Timeout} s, every ${Interval}`;
+      if (!(Timeout >= 2 && Timeout < Interval)) yield `${Timeout} s, every ${Interval}`;
+      if (!(Interval >= 5 && Interval <= 300)) yield `every ${Interval} s`;
       if (!(Retries >= 1 && Retries <= 10 && StartPeriod <= 300)) yield `${Retries} times after ${StartPeriod} s`;
     }),
     mistakes: [
@@ -155,7 +151,8 @@ export const tasks: Rule[] = [
     says: 'SIGTERM comes when calls of a minute are over and DNS has forgotten the task',
     // ECS takes a task out of the target group and of DNS, waits for the deregistration delay, and then stops it.
     problems: each(function* ({ service, targets, container }, suite) {
-      const delay = Number(attributes(targets.Properties.TargetGroupAttributes)['deregistration_delay.timeout_seconds']);
+      const { 'deregistration_delay.timeout_seconds': said } = attributes(targets.Properties.TargetGroupAttributes);
+      const delay = Number(said);
       const longest = Math.max(60, seconds(container, 'UNARY_TIMEOUT'));
       if (!(delay >= longest)) yield `SIGTERM after ${delay} s, calls of ${longest}`;
       const addresses = suite.behind(service.stack, service.Properties.ServiceRegistries[0].RegistryArn);
@@ -227,8 +224,9 @@ export const tasks: Rule[] = [
     problems: each(function* ({ definition, container }) {
       const most = (variable: string) =>
         Number(container.Environment.find(({ Name }: any) => Name === variable)?.Value ?? SETTINGS[variable]);
-      // In bytes, as measured for the pods' limits, with 64 KiB held by each call. 64 MiB are AWS's advice for the proxy.
+      // In bytes, as measured for the pods' limits, with 64 KiB held by each call.
       const taken = most('MAX_CONNECTIONS') * 20_000 + most('MAX_CALLS') * 100_000 + most('NOTES_MEMORY');
+      // AWS advises 64 MiB for the proxy.
       const there = (Number(definition.Memory) - 64) * 2 ** 20;
       if (!(taken <= there)) yield `may take ${taken} bytes of ${there}`;
     }),
