@@ -28,7 +28,7 @@ pub(crate) struct Replica {
 
 impl Replica {
     /// Starts one and waits until it is healthy. `flags` are for ours; plain tonic has none of them.
-    async fn start(side: Side, addr: SocketAddr, flags: Vec<String>) -> Self {
+    pub(crate) async fn start(side: Side, addr: SocketAddr, flags: Vec<String>) -> Self {
         let child = spawn(side, addr, &flags).await;
         Self {
             addr,
@@ -44,13 +44,19 @@ impl Replica {
         // Longer than all that our servers are told to take for it.
         const GRACE: Duration = Duration::from_secs(7);
 
+        let killed = self.end(signal, GRACE).await;
+        self.child = spawn(self.side, self.addr, &self.flags).await;
+        killed
+    }
+
+    /// Ends it by this signal, and kills it if it does not exit in this time. Says whether it had to.
+    pub(crate) async fn end(&mut self, signal: Signal, grace: Duration) -> bool {
         let pid = self.child.id().and_then(|pid| Pid::from_raw(pid as i32));
         kill_process(pid.expect("running"), signal).expect("a signal that is sent");
-        let killed = timeout(GRACE, self.child.wait()).await.is_err();
+        let killed = timeout(grace, self.child.wait()).await.is_err();
         if killed {
             self.child.kill().await.expect("a process to kill");
         }
-        self.child = spawn(self.side, self.addr, &self.flags).await;
         killed
     }
 }

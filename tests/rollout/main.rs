@@ -5,6 +5,7 @@
 
 use std::{
     io::{self, Write as _},
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -14,6 +15,7 @@ use harness::finding::{Finding, Side};
 
 mod balance;
 mod caller;
+mod ecs;
 mod fleet;
 mod forwarder;
 mod load;
@@ -38,6 +40,10 @@ struct Options {
     /// Leave out plain tonic, which no goal is about
     #[arg(long)]
     alone: bool,
+    /// Replace tasks as ECS does, behind an ALB with the settings of this file, which the CDK app
+    /// prints, and measure nothing else
+    #[arg(long, conflicts_with_all = ["rows", "restarts", "quick"])]
+    ecs: Option<PathBuf>,
 }
 
 impl Options {
@@ -75,7 +81,10 @@ async fn main() -> io::Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
-    let missed = rolling_table(&options).await? | balance_table(&options).await?;
+    let missed = match &options.ecs {
+        Some(settings) => ecs_table(settings, &options).await?,
+        None => rolling_table(&options).await? | balance_table(&options).await?,
+    };
     Ok(ExitCode::from(u8::from(missed)))
 }
 
@@ -118,4 +127,17 @@ async fn balance_table(options: &Options) -> io::Result<bool> {
         head = "";
     }
     Ok(missed)
+}
+
+/// Says whether a goal was missed.
+async fn ecs_table(settings: &Path, options: &Options) -> io::Result<bool> {
+    let settings = ecs::Settings::read(settings).map_err(io::Error::other)?;
+    let found = ecs::measure(&settings, options.calls).await;
+    let text = found.text();
+    writeln!(
+        io::stdout(),
+        "| rollout | goal | found | command |\n|---|---|---|---|\n\
+         | ecs | 0 lost, 0 truncated, 0 duplicated, 0 killed | {text} | `tests/full.sh ecs` |"
+    )?;
+    Ok(found.missed())
 }

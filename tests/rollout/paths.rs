@@ -113,9 +113,49 @@ fn certificate() -> TempDir {
     folder
 }
 
+/// The double of an ALB with one target group.
+pub(crate) struct Balancer(Alb);
+
+impl Balancer {
+    const GROUP: &str = "route-guide";
+
+    pub(crate) async fn start(group: GroupSettings, idle_timeout: Duration) -> Self {
+        let folder = certificate();
+        let settings = alb::Settings {
+            certificate: Some(Certificate {
+                cert: folder.path().join("tls.crt"),
+                key: folder.path().join("tls.key"),
+            }),
+            rules: vec![format!("/*={}", Self::GROUP).parse().expect("a rule")],
+            groups: BTreeMap::from([(Self::GROUP.to_owned(), group)]),
+            idle_timeout,
+            ..alb::Settings::default()
+        };
+        Self(Alb::start(settings).await.expect("settings that are right"))
+    }
+
+    /// Adds a target, and waits until it is found healthy.
+    pub(crate) async fn register(&self, target: SocketAddr) {
+        self.0.register(Self::GROUP, target);
+        within(self.0.reaches(Self::GROUP, target, State::Healthy)).await;
+    }
+
+    /// Lets go of a target; returns when nothing is in flight to it any more.
+    pub(crate) async fn deregister(&self, target: SocketAddr) {
+        self.0.deregister(Self::GROUP, target).await;
+    }
+
+    /// The way through it, which keeps it.
+    pub(crate) fn front(self: Arc<Self>) -> Front {
+        Front {
+            addr: self.0.addr,
+            _held: Box::new(self),
+        }
+    }
+}
+
 /// The double of an ALB. It is told of no restart: servers leave and come back by their health alone.
 pub(crate) async fn alb(addrs: &[SocketAddr], side: Side) -> Front {
-    const GROUP: &str = "route-guide";
     let matcher = match side {
         Side::Ours => "0",
         // What ALB suggests for servers that know nothing of its check.
@@ -130,25 +170,11 @@ pub(crate) async fn alb(addrs: &[SocketAddr], side: Side) -> Front {
         },
         ..GroupSettings::default()
     };
-    let folder = certificate();
-    let settings = alb::Settings {
-        certificate: Some(Certificate {
-            cert: folder.path().join("tls.crt"),
-            key: folder.path().join("tls.key"),
-        }),
-        rules: vec![format!("/*={GROUP}").parse().expect("a rule")],
-        groups: BTreeMap::from([(GROUP.to_owned(), group)]),
-        ..alb::Settings::default()
-    };
-    let alb = Alb::start(settings).await.expect("settings that are right");
+    let balancer = Balancer::start(group, alb::Settings::default().idle_timeout).await;
     for &addr in addrs {
-        alb.register(GROUP, addr);
-        within(alb.reaches(GROUP, addr, State::Healthy)).await;
+        balancer.register(addr).await;
     }
-    Front {
-        addr: alb.addr,
-        _held: Box::new(alb),
-    }
+    Arc::new(balancer).front()
 }
 
 /// Envoy, with the file that `docker/` has for it, or why there is none.
