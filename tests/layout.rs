@@ -235,7 +235,7 @@ fn the_commands_of_deployment_guides_are_bash_name_what_exists_and_say_how_far_t
         "(validated offline)",
         "(needs an AWS account)",
     ];
-    let folders = ["k8s/", "docker/", "proto/", "data/", "docs/"];
+    let folders = ["k8s/", "ecs/", "docker/", "proto/", "data/", "docs/"];
     let mut paths = 0;
     for (guide, text) in files("md", &["docs/deploy"]) {
         let guide = guide.display();
@@ -262,23 +262,26 @@ fn the_commands_of_deployment_guides_are_bash_name_what_exists_and_say_how_far_t
 }
 
 #[test]
-fn every_variable_of_the_manifests_is_exported_by_their_guide() {
-    let guide = Path::new(ROOT).join("docs/deploy/eks.md");
-    let guide = fs::read_to_string(guide).expect("text");
-    let exports = guide
-        .lines()
-        .filter_map(|line| line.strip_prefix("export "));
-    let exported = exports.flat_map(|export| export.split(' '));
-    let exported: Vec<_> = exported.filter_map(|word| word.split_once('=')).collect();
-    let manifests = files("yaml", &["k8s"]);
-    let variables = manifests
-        .iter()
-        .flat_map(|(_, text)| text.split("${").skip(1));
-    let variables = variables.map(|text| text.split_once('}').expect("an end").0);
-    let variables: BTreeSet<_> = variables.collect();
-    assert!(!variables.is_empty());
-    for variable in variables {
-        let found = exported.iter().any(|(name, _)| *name == variable);
-        assert!(found, "{variable} is exported nowhere");
+fn every_variable_of_what_is_deployed_is_exported_by_its_guide() {
+    for (folder, kind, guide) in [
+        ("k8s", "yaml", "eks"),
+        ("ecs/task-definitions", "json", "ecs"),
+    ] {
+        let guide = Path::new(ROOT).join(format!("docs/deploy/{guide}.md"));
+        let guide = fs::read_to_string(guide).expect("text");
+        let exports = guide
+            .lines()
+            .filter_map(|line| line.strip_prefix("export "));
+        let exported = exports.flat_map(|export| export.split(' '));
+        let exported: Vec<_> = exported.filter_map(|word| word.split_once('=')).collect();
+        let texts = files(kind, &[folder]);
+        let variables = texts.iter().flat_map(|(_, text)| text.split("${").skip(1));
+        let variables = variables.map(|text| text.split_once('}').expect("an end").0);
+        let variables: BTreeSet<_> = variables.collect();
+        assert!(!variables.is_empty());
+        for variable in variables {
+            let found = exported.iter().any(|(name, _)| *name == variable);
+            assert!(found, "{folder}: {variable} is exported nowhere");
+        }
     }
 }

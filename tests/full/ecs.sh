@@ -36,4 +36,14 @@ echo "$passed passed, $failed failed"
 PATH=$PWD/target/full/moto/bin:$PWD/target/full/checkov/bin:$PATH \
     pytest -q --noconftest -p no:cacheprovider tests/full/ecs.py
 pytest=$?
+
+# ECS's order of a deployment, with the templates' settings before the servers.
+settings=target/full/ecs-settings.json
+npm run --silent --prefix ecs/cdk settings >"$settings"
+if cargo run --quiet --release --bin rollout -- --ecs "$settings" --calls 20000; then
+    echo "1 passed, 0 failed"
+else
+    echo "0 passed, 1 failed"
+    failed=1
+fi
 [ "$failed" -eq 0 ] && [ "$pytest" -eq 0 ]

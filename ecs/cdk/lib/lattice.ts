@@ -29,6 +29,8 @@ export class Lattice extends Stack {
       // A record for it is yours to make, in a zone that the callers' VPC asks.
       customDomainName: `lattice.${setting(this, 'domain')}`,
       certificateArn: setting(this, 'certificateArn'),
+      // As long as the server bears a silent stream (STREAM_IDLE_TIMEOUT).
+      idleTimeoutSeconds: 300,
     });
     new CfnServiceNetworkServiceAssociation(this, 'association', {
       serviceNetworkIdentifier: network.ref, serviceIdentifier: service.ref,

@@ -165,8 +165,9 @@ export const entries: Rule[] = [
   {
     says: 'Lattice takes gRPC by HTTPS, and calls go to the server that serves them',
     *problems(suite) {
-      const { CertificateArn, CustomDomainName } = suite.at('lattice/service').Properties;
+      const { CertificateArn, CustomDomainName, IdleTimeoutSeconds } = suite.at('lattice/service').Properties;
       yield* differs('name', [!CertificateArn, CustomDomainName], [false, 'lattice.grpc.example.com']);
+      yield* differs('seconds of silence', IdleTimeoutSeconds, 300);
       const listener = suite.at('lattice/listener').Properties;
       yield* differs('listener', [listener.Protocol, listener.Port, listener.DefaultAction],
         ['HTTPS', 443, { FixedResponse: { StatusCode: 404 } }]);
@@ -182,6 +183,7 @@ export const entries: Rule[] = [
       ['lattice/listener', 'Protocol', 'HTTP'],
       ['lattice/listener', 'Port', 80],
       ['lattice/service', 'CertificateArn', null],
+      ['lattice/service', 'IdleTimeoutSeconds', null],
       ['lattice/greeter-rule', 'Match/HttpMatch/PathMatch/Match/Prefix', '/helloworld/'],
       ['lattice/greeter-rule', 'Action/Forward/TargetGroups/0/TargetGroupIdentifier/Ref', 'routeguidetargets252D6D0D'],
     ],
