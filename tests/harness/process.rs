@@ -169,7 +169,8 @@ pub(crate) fn lines(child: &mut Child) -> Lines<BufReader<ChildStdout>> {
     BufReader::new(child.stdout.take().expect("piped")).lines()
 }
 
-pub(crate) fn send_signal(child: &Child, signal: Signal) {
+/// Sends a signal to a process that runs.
+pub fn send_signal(child: &Child, signal: Signal) {
     let pid = child.id().expect("running");
     let pid = Pid::from_raw(pid.try_into().expect("a pid")).expect("a pid");
     kill_process(pid, signal).expect("a signal that is sent");

@@ -8,7 +8,7 @@ use std::{
 };
 
 use redis::{Client, FromRedisValue, RedisResult, aio::MultiplexedConnection};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
@@ -17,7 +17,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{installed, within};
+use crate::{installed, send_signal, within};
 
 /// Options of a server that has on its disk whatever it has acknowledged.
 pub const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
@@ -98,9 +98,7 @@ impl Redis {
 
     /// Sends a signal: STOP, and it answers nobody until CONT.
     pub fn signal(&self, signal: Signal) {
-        let pid = self.child.id().expect("running");
-        let pid = Pid::from_raw(pid.try_into().expect("a pid")).expect("a pid");
-        kill_process(pid, signal).expect("a signal that is sent");
+        send_signal(&self.child, signal);
     }
 
     /// A connection of its own.

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{
     documents::{Manifests, list, must, name, text},
+    rules::backend,
     server::Servers,
 };
 
@@ -165,30 +166,26 @@ fn ingress(found: &Manifests<'_>, ingress: &Value, servers: &Servers, problems: 
         paths.len()
     );
     for path in paths {
-        let backend = &path["backend"]["service"];
-        let port = &backend["port"];
+        let to = &path["backend"]["service"];
+        let port = &to["port"];
         let port = if port["name"].is_null() {
             &port["number"]
         } else {
             &port["name"]
         };
-        let Some((pods, port)) = found.behind(text(&backend["name"]), port) else {
-            problems.push(format!("{this}: there is no {backend}"));
-            continue;
-        };
-        must!(
-            problems,
-            pods.port("grpc-api") == Some(port),
-            "{this}: {backend} serves no gRPC"
-        );
         let service = text(&path["path"]).strip_prefix('/').unwrap_or_default();
-        let serves = servers
-            .get(pods.name)
-            .is_some_and(|server| server.serves(service));
+        let pods = match backend(found, servers, &to["name"], port, service) {
+            Ok(pods) => pods,
+            Err(problem) => {
+                problems.push(format!("{this}: {problem}"));
+                continue;
+            }
+        };
+        let kind = &path["pathType"];
         must!(
             problems,
-            serves && path["pathType"] == "Prefix",
-            "{this}: {} does not serve {path}",
+            kind == "Prefix",
+            "{this}: {} does not serve {kind} {service}",
             pods.name
         );
         let protocol = if pods.has_tls() { "HTTPS" } else { "HTTP" };

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{
     documents::{Manifests, list, must, name, text},
+    rules::backend,
     server::Servers,
 };
 
@@ -31,19 +32,20 @@ pub(super) fn check(found: &Manifests<'_>, servers: &Servers, problems: &mut Vec
                 problems.push(format!("{this}: not one match"));
                 continue;
             };
-            let [backend] = list(&rule["backendRefs"]) else {
+            let [to] = list(&rule["backendRefs"]) else {
                 problems.push(format!("{this}: not one backend"));
                 continue;
             };
-            let Some((pods, port)) = found.behind(text(&backend["name"]), &backend["port"]) else {
-                problems.push(format!("{this}: there is no {backend}"));
-                continue;
+            let service = text(&wanted["method"]["service"]);
+            let pods = match backend(found, servers, &to["name"], &to["port"], service) {
+                Ok(pods) => pods,
+                Err(problem) => {
+                    problems.push(format!("{this}: {problem}"));
+                    continue;
+                }
             };
-            must!(
-                problems,
-                pods.port("grpc-api") == Some(port),
-                "{this}: {backend} serves no gRPC"
-            );
+            let kind = &wanted["method"]["type"];
+            must!(problems, kind == "Exact", "{this}: {kind} {service}");
             let admitted = found
                 .find("NetworkPolicy", pods.name)
                 .is_some_and(|policy| {
@@ -58,25 +60,15 @@ pub(super) fn check(found: &Manifests<'_>, servers: &Servers, problems: &mut Vec
                 "{this}: no NetworkPolicy lets Lattice to all ports of {}",
                 pods.name
             );
-            let service = text(&wanted["method"]["service"]);
-            let serves = servers
-                .get(pods.name)
-                .is_some_and(|server| server.serves(service));
-            must!(
-                problems,
-                serves && wanted["method"]["type"] == "Exact",
-                "{this}: {} does not serve {wanted}",
-                pods.name
-            );
             let policy = found.all("TargetGroupPolicy").find(|policy| {
                 policy["spec"]["targetRef"]
-                    == json!({"group": "", "kind": "Service", "name": backend["name"]})
+                    == json!({"group": "", "kind": "Service", "name": to["name"]})
             });
             must!(
                 problems,
                 policy.is_some(),
                 "{this}: {} has no TargetGroupPolicy, and would get HTTP/1",
-                backend["name"]
+                to["name"]
             );
         }
     }

@@ -15,8 +15,14 @@ pub(super) fn check(
 ) {
     rights(found, pods, problems);
     references(found, pods, problems);
-    if let Some(server) = servers.get(pods.name) {
-        self::server(found, pods, server, problems);
+    match servers.get(pods.name) {
+        Some(server) => self::server(found, pods, server, problems),
+        None => must!(
+            problems,
+            pods.port("grpc-api").is_none(),
+            "{}: server.rs does not know it",
+            pods.name
+        ),
     }
 }
 
@@ -66,8 +72,8 @@ fn references(found: &Manifests<'_>, pods: &Pods<'_>, problems: &mut Vec<String>
     let account = &pods.spec["serviceAccountName"];
     let known = account.is_null() || found.find("ServiceAccount", text(account)).is_some();
     must!(problems, known, "{this}: no ServiceAccount {account}");
-    let names = |list_: &Value| {
-        list(list_)
+    let names = |items: &Value| {
+        list(items)
             .iter()
             .map(|item| item["name"].clone())
             .collect::<Vec<_>>()

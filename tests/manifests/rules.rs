@@ -30,6 +30,26 @@ pub(super) fn problems(documents: &[Value], servers: &Servers) -> Vec<String> {
     problems
 }
 
+/// The pods behind this name and port of a Service, if they serve this, and else why not.
+pub(super) fn backend<'a>(
+    found: &Manifests<'a>,
+    servers: &Servers,
+    name: &Value,
+    port: &Value,
+    service: &str,
+) -> Result<Pods<'a>, String> {
+    let behind = found.behind(text(name), port);
+    let (pods, port) = behind.ok_or_else(|| format!("there is no {name}:{port}"))?;
+    if pods.port("grpc-api") != Some(port) {
+        return Err(format!("{name}:{port} serves no gRPC"));
+    }
+    let server = servers.get(pods.name);
+    match server.is_some_and(|server| server.serves(service)) {
+        true => Ok(pods),
+        false => Err(format!("{} does not serve {service:?}", pods.name)),
+    }
+}
+
 fn names(found: &Manifests<'_>, problems: &mut Vec<String>) {
     let [namespace] = found.all("Namespace").collect::<Vec<_>>()[..] else {
         return problems.push("not one Namespace".to_owned());

@@ -3,10 +3,8 @@
 use std::{fs, net::SocketAddr, process::Stdio, time::Duration};
 
 pub(crate) use harness::finding::Side;
-use rustix::{
-    param::clock_ticks_per_second,
-    process::{Pid, Signal, kill_process},
-};
+use harness::send_signal;
+use rustix::{param::clock_ticks_per_second, process::Signal};
 use tokio::{
     io::{
         AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines, copy, sink,
@@ -106,8 +104,7 @@ impl Subject {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.pid() as i32).expect("a pid");
-        kill_process(pid, signal).expect("a signal that is sent");
+        send_signal(&self.child, signal);
     }
 
     /// Sends SIGTERM and waits for the exit: how long it took, unless longer than `limit`.

@@ -13,7 +13,7 @@ use tokio::{join, sync::watch};
 
 use crate::{
     fleet::{self, Replica},
-    load::{self, Outcome, Stage},
+    load::{self, Stage},
     paths::Balancer,
 };
 
@@ -142,7 +142,10 @@ pub(crate) async fn measure(settings: &Settings, calls: u64) -> Finding {
         killed
     };
     let (outcome, killed) = join!(load, replace);
-    judge(&outcome, killed)
+    outcome
+        .finding(false)
+        .goal(killed == 0, format!("{killed} killed"))
+        .note(format!("{} tasks replaced", TASKS * DEPLOYMENTS))
 }
 
 /// Starts a task, and registers it when it is up; it counts when the balancer finds it healthy.
@@ -158,23 +161,4 @@ async fn run_task(addr: SocketAddr, group: &TargetGroup, balancer: &Balancer) ->
 async fn stop_task(mut task: Replica, group: &TargetGroup, balancer: &Balancer) -> bool {
     balancer.deregister(task.addr).await;
     task.end(Signal::TERM, group.stop_timeout()).await
-}
-
-fn judge(outcome: &Outcome, killed: usize) -> Finding {
-    let Outcome {
-        calls,
-        truncated,
-        duplicated,
-        wrong,
-        ..
-    } = outcome;
-    let failed = outcome.failed();
-    Finding::new()
-        .goal(failed == 0, format!("{failed} of {calls} lost"))
-        .goal(
-            truncated + duplicated + wrong == 0,
-            format!("{truncated} truncated; {duplicated} duplicated; {wrong} wrong"),
-        )
-        .goal(killed == 0, format!("{killed} killed"))
-        .note(format!("{} tasks replaced", TASKS * DEPLOYMENTS))
 }

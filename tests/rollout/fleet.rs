@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use harness::{finding::Side, within};
-use rustix::process::{Pid, Signal, kill_process};
+use harness::{finding::Side, send_signal, within};
+use rustix::process::Signal;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, copy, sink},
     process::Child,
@@ -51,8 +51,7 @@ impl Replica {
 
     /// Ends it by this signal, and kills it if it does not exit in this time. Says whether it had to.
     pub(crate) async fn end(&mut self, signal: Signal, grace: Duration) -> bool {
-        let pid = self.child.id().and_then(|pid| Pid::from_raw(pid as i32));
-        kill_process(pid.expect("running"), signal).expect("a signal that is sent");
+        send_signal(&self.child, signal);
         let killed = timeout(grace, self.child.wait()).await.is_err();
         if killed {
             self.child.kill().await.expect("a process to kill");

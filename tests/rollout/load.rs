@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use harness::finding::Finding;
 use tokio::{
     io::AsyncWriteExt as _,
     process::{ChildStdin, Command},
@@ -57,8 +58,19 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    pub(crate) fn failed(&self) -> u64 {
-        self.failures.values().sum()
+    /// None may be lost, and none be anything but whole; where a promise is `broken`, some must be lost.
+    pub(crate) fn finding(&self, broken: bool) -> Finding {
+        let (calls, failed) = (self.calls, self.failures.values().sum::<u64>());
+        let figures = [
+            (self.truncated, "truncated"),
+            (self.duplicated, "duplicated"),
+            (self.wrong, "wrong"),
+        ];
+        let lost = format!("{failed} of {calls} lost");
+        let finding = Finding::new().goal((failed > 0) == broken, lost);
+        figures.into_iter().fold(finding, |finding, (count, what)| {
+            finding.goal(count == 0 || broken, format!("{count} {what}"))
+        })
     }
 
     fn count(&mut self, result: Result<Verdict, Status>) {

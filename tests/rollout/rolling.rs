@@ -181,19 +181,7 @@ async fn roll(
 }
 
 fn judge(row: &Row, mut outcome: Outcome) -> Finding {
-    let (calls, failed) = (outcome.calls, outcome.failed());
-    let figures = [
-        (outcome.truncated, "truncated"),
-        (outcome.duplicated, "duplicated"),
-        (outcome.wrong, "wrong"),
-    ];
-    let finding = Finding::new().goal(
-        (failed > 0) == row.broken,
-        format!("{failed} of {calls} lost"),
-    );
-    let finding = figures.into_iter().fold(finding, |finding, (count, what)| {
-        finding.goal(count == 0 || row.broken, format!("{count} {what}"))
-    });
+    let finding = outcome.finding(row.broken);
     let restarting = time(percentile(&mut outcome.restarting, 0.99));
     let steady = time(percentile(&mut outcome.steady, 0.99));
     finding.note(format!(
