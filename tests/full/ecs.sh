@@ -4,18 +4,12 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
-install() {
-    python3 -m venv --clear "target/full/$1" && "target/full/$1/bin/pip" install --quiet "${@:2}"
-}
-if ! python3 -c 'import ensurepip' 2>/dev/null; then apt-get install -qq -y python3-venv; fi
 if ! command -v npm >/dev/null; then apt-get install -qq -y --no-install-recommends nodejs npm; fi
-mkdir -p target/full
-# Its dependencies go with nobody else's.
-install checkov checkov==3.3.30 &
-install moto 'moto[server]==5.2.5' awscli==1.46.2 cfn-lint==1.58.0 pytest==9.2.0 &
+# The dependencies of each go with nobody else's.
+tests/full/venv checkov checkov==3.3.30
+tests/full/venv moto 'moto[server]==5.2.5' awscli==1.46.2 cfn-lint==1.58.0 pytest==9.2.0
 npm ci --silent --prefix ecs/cdk
 npm run --silent --prefix ecs/cdk build
-wait
 
 # Nothing that it needs to synthesize is anywhere else.
 export OFFLINE="unshare --map-root-user --net"

@@ -8,8 +8,7 @@ tests/full/tools
 tests/full/stand-ins
 command -v kubectl >/dev/null || tests/full/trixie target/full/trixie kubectl
 # Its dependencies go with nobody else's.
-python3 -m venv --clear target/full/checkov
-target/full/checkov/bin/pip install --quiet checkov==3.3.30
+tests/full/venv checkov checkov==3.3.30
 set -a
 . target/full/images.env
 export PATH=$PWD/target/full/venv/bin:$PATH:$PWD/target/full/trixie/usr/bin

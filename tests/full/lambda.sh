@@ -4,16 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-venv=target/full/lambda
-python3 -m venv --clear "$venv" 2>/dev/null || {
-    # Debian keeps venv in a package of its own.
-    apt-get install -qq -y python3-venv
-    python3 -m venv --clear "$venv"
-}
-"$venv/bin/pip" install --quiet cargo-lambda==1.9.2 cargo-zigbuild==0.24.0
+tests/full/venv lambda cargo-lambda==1.9.2 cargo-zigbuild==0.24.0
 rustup --quiet target add aarch64-unknown-linux-gnu
 
 functions=(--bin greeter-lambda --bin greeter-caller)
-PATH=$PWD/$venv/bin:$PATH cargo lambda build --quiet --release --arm64 --output-format zip "${functions[@]}"
+PATH=$PWD/target/full/lambda/bin:$PATH cargo lambda build --quiet --release --arm64 --output-format zip "${functions[@]}"
 cargo build --quiet --release --workspace --bin greeter "${functions[@]}"
 exec python3 tests/full/lambda.py
