@@ -6,7 +6,8 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use harness::{
-    FaultProxy, Function, Outcome, Process, Puppet, Seen, UNAVAILABLE, command, framed, output,
+    FaultProxy, Function, Outcome, Process, Puppet, Seen, UNAVAILABLE, command, framed,
+    of_api_gateway, output,
 };
 use http::{HeaderMap, HeaderName, Request, Response};
 use http_body_util::{BodyExt as _, Full};
@@ -43,48 +44,6 @@ const EVENTS: [(&str, Event); 3] = [
     ("ALB", of_alb),
     ("ALB with lists of headers", of_alb_with_lists),
 ];
-
-/// Payload 2.0 of an HTTP API.
-/// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html>
-fn of_api_gateway(method: &str, path: &str, content_type: &str, body: &[u8]) -> Value {
-    json!({
-        "version": "2.0",
-        "routeKey": "$default",
-        "rawPath": path,
-        "rawQueryString": "",
-        "headers": {
-            "accept": "*/*",
-            "content-length": body.len().to_string(),
-            "content-type": content_type,
-            "host": "abcdefghij.execute-api.eu-west-1.amazonaws.com",
-            "x-amzn-trace-id": "Root=1-67891233-abcdef012345678912345678",
-            "x-forwarded-for": "203.0.113.7",
-            "x-forwarded-port": "443",
-            "x-forwarded-proto": "https",
-            "x-grpc-web": "1",
-        },
-        "requestContext": {
-            "accountId": "123456789012",
-            "apiId": "abcdefghij",
-            "domainName": "abcdefghij.execute-api.eu-west-1.amazonaws.com",
-            "domainPrefix": "abcdefghij",
-            "http": {
-                "method": method,
-                "path": path,
-                "protocol": "HTTP/1.1",
-                "sourceIp": "203.0.113.7",
-                "userAgent": "agent",
-            },
-            "requestId": "JKJaXmPLvHcESHA=",
-            "routeKey": "$default",
-            "stage": "$default",
-            "time": "10/Mar/2020:05:16:23 +0000",
-            "timeEpoch": 1_583_817_383_220_u64,
-        },
-        "body": STANDARD.encode(body),
-        "isBase64Encoded": true,
-    })
-}
 
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html>
 fn of_alb(method: &str, path: &str, content_type: &str, body: &[u8]) -> Value {

@@ -8,12 +8,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     io::{BufReader, Lines},
     net::TcpListener,
@@ -107,6 +108,48 @@ impl Function {
     pub async fn log(&mut self, message: &str) -> Value {
         next_line(&mut self.log, message).await
     }
+}
+
+/// A request as API Gateway puts it into an event: payload 2.0 of an HTTP API.
+/// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html>
+pub fn of_api_gateway(method: &str, path: &str, content_type: &str, body: &[u8]) -> Value {
+    json!({
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": path,
+        "rawQueryString": "",
+        "headers": {
+            "accept": "*/*",
+            "content-length": body.len().to_string(),
+            "content-type": content_type,
+            "host": "abcdefghij.execute-api.eu-west-1.amazonaws.com",
+            "x-amzn-trace-id": "Root=1-67891233-abcdef012345678912345678",
+            "x-forwarded-for": "203.0.113.7",
+            "x-forwarded-port": "443",
+            "x-forwarded-proto": "https",
+            "x-grpc-web": "1",
+        },
+        "requestContext": {
+            "accountId": "123456789012",
+            "apiId": "abcdefghij",
+            "domainName": "abcdefghij.execute-api.eu-west-1.amazonaws.com",
+            "domainPrefix": "abcdefghij",
+            "http": {
+                "method": method,
+                "path": path,
+                "protocol": "HTTP/1.1",
+                "sourceIp": "203.0.113.7",
+                "userAgent": "agent",
+            },
+            "requestId": "JKJaXmPLvHcESHA=",
+            "routeKey": "$default",
+            "stage": "$default",
+            "time": "10/Mar/2020:05:16:23 +0000",
+            "timeEpoch": 1_583_817_383_220_u64,
+        },
+        "body": STANDARD.encode(body),
+        "isBase64Encoded": true,
+    })
 }
 
 /// What is to be done next, and who waits for the outcome of what is being done.

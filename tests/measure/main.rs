@@ -17,6 +17,7 @@ mod authority;
 mod calls;
 mod certificates;
 mod client;
+mod cold;
 mod descriptors;
 mod floods;
 mod frames;
@@ -34,7 +35,7 @@ use subject::Side;
 /// Measures the suite's servers beside plain tonic
 #[derive(Debug, Clone, Parser)]
 struct Options {
-    /// Which rows to measure [default: all but saturation, soak and those of notes]
+    /// Which rows to measure [default: all but cold-start, saturation, soak and those of notes]
     rows: Vec<String>,
     /// Take as long as the goals say: 60 s of overload, 1000 rotations
     #[arg(long)]
@@ -55,9 +56,10 @@ struct Row {
     measure: fn(Side, &Options) -> Measured,
 }
 
-/// What is measured only by name: a goal that is out of reach, one that takes hours, and those that
-/// take minutes and a `redis-server`.
-const BY_NAME: [&str; 7] = [
+/// What is measured only by name: what has no goal, one that is out of reach, one that takes hours, and
+/// those that take minutes and a `redis-server`.
+const BY_NAME: [&str; 8] = [
+    "cold-start",
     "saturation",
     "soak",
     "notes-history",
@@ -147,6 +149,11 @@ const ROWS: &[Row] = &[
         name: "saturation",
         goal: "twice the calls that one core can do, 1 s deadlines: goodput ≥ 90 % of the peak",
         measure: |side, options| Box::pin(overload::saturation(side, options.long)),
+    },
+    Row {
+        name: "cold-start",
+        goal: "none: from exec to the first answer, of the server and of the Lambda functions",
+        measure: |side, _| Box::pin(cold::cold_start(side)),
     },
     Row {
         name: "soak",
