@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?).join("descriptors.bin");
     fs::write(out, descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
+        .codec_path("crate::Codec")
         .build_transport(false) // how a channel is opened is the clients' business
         // Field names in JSON are those of the ProtoJSON mapping.
         .message_attribute(".", "#[derive(serde::Serialize)]")

@@ -3,6 +3,12 @@
 //! Messages also serialise to JSON, with the field names of the ProtoJSON mapping; fields at their
 //! default value are written out.
 
+use std::marker::PhantomData;
+
+use prost::Message;
+use tonic::codec::{self, BufferSettings};
+use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
+
 /// `helloworld.Greeter` and its messages.
 #[allow(missing_docs, clippy::all, reason = "generated code")]
 pub mod helloworld {
@@ -17,3 +23,38 @@ pub mod routeguide {
 
 /// Both files as an encoded `google.protobuf.FileDescriptorSet`, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("descriptors");
+
+/// tonic's codec with buffers that begin at the size of our messages. Its own take 8 KiB twice for every
+/// call, which is a tenth of the work of a short one.
+#[derive(Debug, Clone)]
+pub struct Codec<T, U>(PhantomData<(T, U)>);
+
+/// In bytes: where a buffer begins, and what a stream may gather in it before it is sent.
+fn buffers() -> BufferSettings {
+    BufferSettings::new(256, 32 * 1024)
+}
+
+impl<T, U> Default for Codec<T, U> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T, U> codec::Codec for Codec<T, U>
+where
+    T: Message + 'static,
+    U: Message + Default + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = ProstEncoder<T>;
+    type Decoder = ProstDecoder<U>;
+
+    fn encoder(&mut self) -> ProstEncoder<T> {
+        ProstCodec::<T, U>::raw_encoder(buffers())
+    }
+
+    fn decoder(&mut self) -> ProstDecoder<U> {
+        ProstCodec::<T, U>::raw_decoder(buffers())
+    }
+}

@@ -2,7 +2,6 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, ready},
@@ -27,16 +26,15 @@ use crate::{
 /// A call in progress. Dropping it writes its line.
 pub(crate) struct Call {
     uri: Uri,
-    peer: SocketAddr,
     forwarded_for: Option<HeaderValue>,
     trace_id: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
     began: Instant,
     traffic: Arc<Traffic>,
     /// None where there is no such method.
-    method: Option<Arc<str>>,
+    method: Option<Arc<Method>>,
     metrics: Arc<Metrics>,
-    _held: Held,
+    held: Held,
     /// The `grpc-status` that went out. While there is none, a call that ends was cancelled.
     code: Option<Code>,
 }
@@ -44,23 +42,21 @@ pub(crate) struct Call {
 impl Call {
     pub(crate) fn begin(
         request: &Parts,
-        peer: SocketAddr,
-        method: Option<&Method>,
+        method: Option<&Arc<Method>>,
         metrics: Arc<Metrics>,
         held: Held,
     ) -> Self {
         let header = |name| request.headers.get(name).cloned();
         Self {
             uri: request.uri.clone(),
-            peer,
             forwarded_for: header("x-forwarded-for"),
             trace_id: header("x-amzn-trace-id"),
             user_agent: header("user-agent"),
             began: Instant::now(),
             traffic: Arc::default(),
-            method: method.map(|method| method.path.clone()),
+            method: method.cloned(),
             metrics,
-            _held: held,
+            held,
             code: None,
         }
     }
@@ -94,29 +90,23 @@ impl Drop for Call {
             .or_else(CallTask::given_up)
             .unwrap_or(Code::Cancelled);
         let took = self.began.elapsed();
-        (self.metrics).call_ended(self.method.as_ref(), code_name(code), took);
+        (self.metrics).call_ended(self.method.as_deref(), code, took);
         let method = self.uri.path();
-        // In characters, of what callers can make as long as they like.
-        const LONGEST: usize = 200;
         let text = |value: &Option<HeaderValue>| {
-            value.as_ref().map(|value| {
-                String::from_utf8_lossy(value.as_bytes())
-                    .chars()
-                    .take(LONGEST)
-                    .collect::<String>()
-            })
+            let value = value.as_ref()?;
+            Some(shortened(&String::from_utf8_lossy(value.as_bytes())).to_owned())
         };
         // A macro, because the level of a tracing event is fixed where it stands.
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
                     target: "access",
-                    method = format_args!("{method:.LONGEST$}"),
+                    method = shortened(method),
                     code = code_name(code),
                     duration_ms = took.as_micros() as f64 / 1000.0,
                     messages_in = self.traffic.received.load(Relaxed),
                     messages_out = self.traffic.sent.load(Relaxed),
-                    peer = %self.peer,
+                    peer = self.held.open.peer().addr,
                     forwarded_for = text(&self.forwarded_for),
                     trace_id = text(&self.trace_id),
                     user_agent = text(&self.user_agent),
@@ -130,6 +120,14 @@ impl Drop for Call {
         } else {
             line!(info);
         }
+    }
+}
+
+/// What callers can make as long as they like, as it is logged: 200 characters at most.
+fn shortened(text: &str) -> &str {
+    match text.char_indices().nth(200) {
+        Some((end, _)) => &text[..end],
+        None => text,
     }
 }
 

@@ -16,14 +16,14 @@ use crate::{
     connection::{OpenCall, Peer},
     deadline,
     dependency::Dependencies,
-    guard::{Ends, Guarded, guarded},
+    guard::{Ends, Guard, Guarded, guarded},
     health,
     identity::Identity,
     lifecycle::Lifecycle,
     limits::Limits,
     metrics::{Counted, Metrics, Refused},
     protocol::{self, Refusal},
-    services::{Method, Services},
+    services::{Method, Services, answered},
     status,
 };
 
@@ -44,7 +44,7 @@ pub(crate) struct Shared {
 
 /// What a call holds until its stream has ended.
 pub(crate) struct Held {
-    _open: OpenCall,
+    pub(crate) open: OpenCall,
     _counted: Counted,
     /// None for a call that is one too many.
     permit: Option<OwnedSemaphorePermit>,
@@ -59,31 +59,30 @@ pub(crate) async fn answer(
     let (mut parts, body) = request.into_parts();
     let method = shared.services.method(parts.uri.path());
     let held = Held {
-        _open: peer.open_call(),
+        open: peer.open_call(),
         _counted: shared.metrics.call_begins(),
         permit: shared.permit(parts.uri.path()),
     };
     let may_begin = shared.may_begin(&mut parts, method, peer, &held);
-    let call = Call::begin(&parts, peer.addr, method, shared.metrics.clone(), held);
+    let call = Call::begin(&parts, method, shared.metrics.clone(), held);
     let ends = Ends {
         peer: peer.clone(),
         deadline: may_begin.as_ref().ok().copied().flatten(),
         idle: *shared.limits.stream_idle_timeout,
         traffic: call.traffic(),
     };
-    let traffic = call.traffic();
     protocol::reply_in_kind(&mut parts.headers);
     let request = Request::from_parts(parts, body);
-    let dispatched = async {
-        if let Err(refusal) = may_begin {
-            refusal.into_response()
-        } else if health::is_load_balancer_check(request.uri().path(), request.headers()) {
-            health::load_balancer_answer(request, &shared.lifecycle, &shared.dependencies).await
-        } else {
-            shared.services.call(request, method, traffic).await
-        }
+    let dispatched = if let Err(refusal) = may_begin {
+        answered(refusal.into_response())
+    } else if health::is_load_balancer_check(request.uri().path(), request.headers()) {
+        let (lifecycle, dependencies) = (&shared.lifecycle, &shared.dependencies);
+        health::load_balancer_answer(request, lifecycle.clone(), dependencies.clone())
+    } else {
+        shared.services.call(request, method, call.traffic())
     };
-    let mut response = guarded(dispatched, ends, &shared.metrics).await;
+    let guard = Guard::new(ends, shared.metrics.clone());
+    let mut response = guarded(dispatched, guard).await;
     protocol::offer_encodings(response.headers_mut());
     shared.identity.stamp(response.headers_mut());
     call.follow(response)
@@ -102,7 +101,7 @@ impl Shared {
     fn may_begin(
         &self,
         parts: &mut Parts,
-        method: Option<&Method>,
+        method: Option<&Arc<Method>>,
         peer: &Peer,
         held: &Held,
     ) -> Result<Option<Instant>, Refusal> {
@@ -122,7 +121,7 @@ impl Shared {
     fn deadline(
         &self,
         headers: &HeaderMap,
-        method: Option<&Method>,
+        method: Option<&Arc<Method>>,
     ) -> Result<Option<Instant>, Status> {
         let given = deadline::of(headers)?;
         let unary = method.filter(|method| method.is_unary());

@@ -213,7 +213,8 @@ fn settings(limits: &Limits) -> http2::Builder<CallTasks> {
 /// Whom calls come from, and how many of them are open.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    pub(crate) addr: SocketAddr,
+    /// Its address, as text: every call has it in its log line.
+    pub(crate) addr: String,
     /// The names in the certificate that it has shown.
     pub(crate) names: Vec<String>,
     /// Ends the calls that are still open.
@@ -225,7 +226,7 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) fn new(addr: SocketAddr, names: Vec<String>, closing: CancellationToken) -> Self {
         Self {
-            addr,
+            addr: addr.to_string(),
             names,
             closing,
             open_calls: AtomicUsize::new(0),
@@ -264,9 +265,18 @@ impl Peer {
 #[derive(Debug)]
 pub(crate) struct OpenCall(Arc<Peer>);
 
+impl OpenCall {
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.0
+    }
+}
+
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        *self.0.quiet_since() = Instant::now();
+        // Before the count says so, or `quiet_for` would take the time of an earlier call for this one's.
+        if self.0.open_calls.load(Relaxed) == 1 {
+            *self.0.quiet_since() = Instant::now();
+        }
         self.0.open_calls.fetch_sub(1, Relaxed);
     }
 }

@@ -6,19 +6,16 @@
 
 use std::{
     any::Any,
-    future::pending,
+    future::{pending, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::{
-    FutureExt as _,
-    future::{self, BoxFuture, Either},
-};
+use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{HeaderMap, Response};
 use http_body::{Frame, SizeHint};
 use tokio::{
@@ -29,7 +26,8 @@ use tokio::{
 use tonic::{Status, body::Body};
 
 use crate::{
-    body::Traffic, call_task::CallTask, connection::Peer, metrics::Metrics, status::closing,
+    body::Traffic, call_task::CallTask, connection::Peer, metrics::Metrics, services::Answer,
+    status::closing,
 };
 
 /// When a call ends, whatever its handler does.
@@ -102,56 +100,66 @@ fn too_late() -> Status {
 }
 
 /// Runs `call` to the head of its response, and guards the body that follows.
-pub(crate) async fn guarded(
-    call: impl Future<Output = Response<Body>>,
-    ends: Ends,
-    metrics: &Arc<Metrics>,
-) -> Response<Guarded> {
-    CallTask::set_deadline(ends.deadline);
-    let response = match ends.over() {
+pub(crate) async fn guarded(mut call: Answer, mut guard: Guard) -> Response<Guarded> {
+    CallTask::set_deadline(guard.ends.deadline);
+    let response = match guard.ends.over() {
         Some(status) => status.into_http(),
         None => {
-            let call = pin!(AssertUnwindSafe(call).catch_unwind());
-            match future::select(call, pin!(ends.come())).await {
-                Either::Left((Ok(response), _)) => response,
-                Either::Left((Err(panic), _)) => panicked(&*panic, metrics).into_http(),
-                Either::Right((status, _)) => status.into_http(),
-            }
+            poll_fn(
+                |cx| match catch_unwind(AssertUnwindSafe(|| call.poll_unpin(cx))) {
+                    Ok(Poll::Ready(Ok(response))) => Poll::Ready(response),
+                    Ok(Poll::Pending) => guard.poll_ending(cx).map(Status::into_http),
+                    Err(panic) => Poll::Ready(guard.panicked(&*panic).into_http()),
+                },
+            )
+            .await
         }
     };
+    drop(call);
     response.map(|body| Guarded {
         body: Some(body),
-        ends,
-        coming: None,
-        metrics: metrics.clone(),
+        guard,
     })
 }
 
-fn panicked(panic: &(dyn Any + Send), metrics: &Metrics) -> Status {
-    let text = (panic.downcast_ref::<&str>().copied())
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("(no message)");
-    tracing::error!(panic = text, "a handler panicked");
-    metrics.panics.inc();
-    Status::internal("the handler failed")
+/// Watches over a call while it waits.
+pub(crate) struct Guard {
+    ends: Ends,
+    /// Made when the call first has to wait, which a unary one seldom does.
+    coming: Option<BoxFuture<'static, Status>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Guard {
+    pub(crate) fn new(ends: Ends, metrics: Arc<Metrics>) -> Self {
+        Self {
+            ends,
+            coming: None,
+            metrics,
+        }
+    }
+
+    fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
+        let ends = &self.ends;
+        let coming = (self.coming).get_or_insert_with(|| ends.come().boxed());
+        coming.poll_unpin(cx)
+    }
+
+    fn panicked(&self, panic: &(dyn Any + Send)) -> Status {
+        let text = (panic.downcast_ref::<&str>().copied())
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("(no message)");
+        tracing::error!(panic = text, "a handler panicked");
+        self.metrics.panics.inc();
+        Status::internal("the handler failed")
+    }
 }
 
 /// A response body that survives its handler.
 pub(crate) struct Guarded {
     /// None once the guard has ended it.
     body: Option<Body>,
-    ends: Ends,
-    /// Made when the body first has to wait, which a unary reply never does.
-    coming: Option<BoxFuture<'static, Status>>,
-    metrics: Arc<Metrics>,
-}
-
-impl Guarded {
-    fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
-        let ends = &self.ends;
-        let coming = (self.coming).get_or_insert_with(|| ends.come().boxed());
-        coming.poll_unpin(cx)
-    }
+    guard: Guard,
 }
 
 impl http_body::Body for Guarded {
@@ -163,7 +171,7 @@ impl http_body::Body for Guarded {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         CallTask::moves();
-        let over = self.ends.over();
+        let over = self.guard.ends.over();
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
         };
@@ -179,8 +187,8 @@ impl http_body::Body for Guarded {
                     }
                     return Poll::Ready(frame);
                 }
-                Err(panic) => panicked(&*panic, &self.metrics),
-                Ok(Poll::Pending) => match self.poll_ending(cx) {
+                Err(panic) => self.guard.panicked(&*panic),
+                Ok(Poll::Pending) => match self.guard.poll_ending(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(status) => status,
                 },

@@ -6,7 +6,7 @@
 
 use std::{pin::Pin, time::Duration};
 
-use http::{HeaderMap, Request, Response, header::USER_AGENT};
+use http::{HeaderMap, Request, header::USER_AGENT};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use tokio::{
@@ -14,7 +14,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_stream::Stream;
-use tonic::{Status, body::Body};
+use tonic::Status;
 
 use crate::{
     dependency::Dependencies,
@@ -24,6 +24,7 @@ use crate::{
         health_server::{Health as Protocol, HealthServer},
     },
     lifecycle::{Lifecycle, Phase},
+    services::Answer,
     status::closing,
 };
 
@@ -181,16 +182,19 @@ pub(crate) fn is_load_balancer_check(path: &str, headers: &HeaderMap) -> bool {
 /// away that is required.
 ///
 /// The request is not decoded, because what an ALB sends along is not documented.
-pub(crate) async fn load_balancer_answer(
+pub(crate) fn load_balancer_answer(
     request: Request<Incoming>,
-    lifecycle: &Lifecycle,
-    dependencies: &Dependencies,
-) -> Response<Body> {
-    // Read to the end, or HTTP/2 would have to reset the stream under the answer.
-    let _: Result<_, _> = Limited::new(request.into_body(), 1024).collect().await;
-    match (lifecycle.phase(), dependencies.missing()) {
-        (Phase::Serving, None) => Status::ok("").into_http(),
-        (Phase::Serving, Some(missing)) => Status::unavailable(missing).into_http(),
-        (phase, _) => Status::unavailable(phase.to_string()).into_http(),
-    }
+    lifecycle: Lifecycle,
+    dependencies: Dependencies,
+) -> Answer {
+    Box::pin(async move {
+        // Read to the end, or HTTP/2 would have to reset the stream under the answer.
+        let _: Result<_, _> = Limited::new(request.into_body(), 1024).collect().await;
+        let status = match (lifecycle.phase(), dependencies.missing()) {
+            (Phase::Serving, None) => Status::ok(""),
+            (Phase::Serving, Some(missing)) => Status::unavailable(missing),
+            (phase, _) => Status::unavailable(phase.to_string()),
+        };
+        Ok(status.into_http())
+    })
 }

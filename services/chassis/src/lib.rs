@@ -26,6 +26,7 @@ mod healthcheck;
 mod identity;
 mod lifecycle;
 mod limits;
+mod log_line;
 mod metrics;
 mod process;
 mod producer;
@@ -37,6 +38,7 @@ mod status;
 mod telemetry;
 mod tls;
 mod watched;
+mod workers;
 
 pub use body::RequestBody;
 pub use config::{Config, Invocation, LogFormat};

@@ -10,15 +10,16 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+use tonic::Code;
 
-use crate::{dependency::Dependencies, telemetry};
+use crate::{dependency::Dependencies, services::Method, status::code_name, telemetry};
 
 /// The counts of one process.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     calls: Family<Outcome, Counter>,
-    seconds: Family<Method, Histogram, fn() -> Histogram>,
+    seconds: Family<Label, Histogram, fn() -> Histogram>,
     refused: Family<Refusal, Counter>,
     calls_in_flight: Gauge,
     connections: Gauge,
@@ -34,8 +35,16 @@ struct Outcome {
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Method {
+struct Label {
     method: Arc<str>,
+}
+
+/// What nearly every call of a method changes, found once: finding it by its labels costs more than all
+/// else that is counted of a call.
+#[derive(Debug, Clone)]
+pub(crate) struct MethodCounts {
+    seconds: Histogram,
+    ok: Counter,
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -116,14 +125,38 @@ impl Metrics {
 
     /// Counts a call; `method` is None where there is no such method, since callers can make up any
     /// number of names.
-    pub(crate) fn call_ended(&self, method: Option<&Arc<str>>, code: &'static str, took: Duration) {
-        let method = method.cloned().unwrap_or_else(|| "other".into());
-        self.seconds
-            .get_or_create(&Method {
-                method: method.clone(),
-            })
-            .observe(took.as_secs_f64());
+    pub(crate) fn call_ended(&self, method: Option<&Method>, code: Code, took: Duration) {
+        match method {
+            Some(method) => {
+                let counts = (method.counts).get_or_init(|| self.of(method.path.clone()));
+                counts.seconds.observe(took.as_secs_f64());
+                match code {
+                    Code::Ok => drop(counts.ok.inc()),
+                    code => self.count(method.path.clone(), code),
+                }
+            }
+            None => {
+                let other: Arc<str> = "other".into();
+                self.of(other.clone()).seconds.observe(took.as_secs_f64());
+                self.count(other, code);
+            }
+        }
+    }
+
+    fn count(&self, method: Arc<str>, code: Code) {
+        let code = code_name(code);
         self.calls.get_or_create(&Outcome { method, code }).inc();
+    }
+
+    fn of(&self, method: Arc<str>) -> MethodCounts {
+        let ok = Outcome {
+            method: method.clone(),
+            code: code_name(Code::Ok),
+        };
+        MethodCounts {
+            seconds: self.seconds.get_or_create(&Label { method }).clone(),
+            ok: self.calls.get_or_create(&ok).clone(),
+        }
     }
 
     /// Counts a call in progress until the result is dropped.

@@ -14,7 +14,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
-use crate::{App, Config, Error, Invocation, VERSION, config, start_logging};
+use crate::{App, Config, Error, Invocation, VERSION, config, start_logging, workers::Workers};
 
 /// The whole of a server's `main`. Exits 2 on a wrong setting, 1 on a start that fails, and 0 after a
 /// shutdown in order; `healthcheck` has exit codes of its own.
@@ -35,6 +35,9 @@ fn run<S: clap::Args>(app: &App<S>) -> Result<ExitCode, Error> {
     } else {
         2
     };
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     match app.parse(arguments, |variable| env::var_os(variable)) {
         // --help and --version arrive as errors, too.
         Err(error) if !error.use_stderr() => error.print()?,
@@ -44,9 +47,6 @@ fn run<S: clap::Args>(app: &App<S>) -> Result<ExitCode, Error> {
         }
         Ok(Invocation::PrintConfig(lines)) => io::stdout().write_all(lines.as_bytes())?,
         Ok(Invocation::Healthcheck(probe)) => {
-            let runtime = runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
             let exit_code = runtime.block_on(probe.run());
             // Looking a name up can outlast the time that was set for it; nobody waits for that.
             runtime.shutdown_background();
@@ -54,7 +54,6 @@ fn run<S: clap::Args>(app: &App<S>) -> Result<ExitCode, Error> {
         }
         Ok(Invocation::Serve(config, settings)) => {
             let _logging = start_logging(&config);
-            let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
             return runtime.block_on(serve(app, &config, settings));
         }
     }
@@ -70,6 +69,7 @@ async fn serve<S: clap::Args>(
     let mut first = Signals::listen()?;
     let mut second = Signals::listen()?;
     let server = app.bind(config, settings).await?;
+    let workers = Workers::one_per_core()?;
     tracing::info!(
         name = app.name,
         version = VERSION,
@@ -81,7 +81,7 @@ async fn serve<S: clap::Args>(
         node_name = config.node_name,
         "listening"
     );
-    let in_order = server.run(async move { first.next().await });
+    let in_order = server.run_on(&workers, async move { first.next().await });
     let at_once = async {
         second.next().await;
         second.next().await;

@@ -10,7 +10,6 @@ use tokio::{
     sync::Semaphore,
     time::{sleep, timeout},
 };
-use tokio_util::task::TaskTracker;
 
 use crate::{
     Config, Error, admin,
@@ -24,6 +23,7 @@ use crate::{
     metrics::Metrics,
     services::Services,
     tls::Tls,
+    workers::Workers,
 };
 
 /// A server whose listeners are bound: connections queue, and are answered once it runs.
@@ -95,8 +95,14 @@ impl Server {
         self.admin.local_addr()
     }
 
-    /// Serves until `shutdown` resolves, and then for as long as the lame duck and the drain take.
+    /// Serves on the caller's runtime until `shutdown` resolves, and then for as long as the lame duck and
+    /// the drain take.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        self.run_on(&Workers::none(), shutdown).await;
+    }
+
+    /// The same, with the connections spread over `workers`.
+    pub(crate) async fn run_on(self, workers: &Workers, shutdown: impl Future<Output = ()>) {
         let Self {
             name,
             for_grpc,
@@ -105,7 +111,6 @@ impl Server {
             ..
         } = self;
         let lifecycle = for_grpc.lifecycle.clone();
-        let connections = TaskTracker::new();
 
         let stop = async {
             shutdown.await;
@@ -119,18 +124,18 @@ impl Server {
             accept(self.grpc, draining, |stream, peer| {
                 match admission.admit(peer.ip()) {
                     Ok(admitted) => {
-                        let connection =
-                            connection::serve(for_grpc.clone(), tls.clone(), stream, peer);
-                        connections.spawn(connection.map(|()| drop(admitted)));
+                        let (shared, tls) = (for_grpc.clone(), tls.clone());
+                        workers.serve(stream, move |stream| {
+                            connection::serve(shared, tls, stream, peer).map(|()| drop(admitted))
+                        });
                     }
                     Err(refused) => for_grpc.metrics.refuse(refused),
                 }
             })
             .await;
-            connections.close();
-            drain(&connections, &lifecycle, self.drain_timeout).await;
+            drain(workers, &lifecycle, self.drain_timeout).await;
             lifecycle.enter(Phase::Closed);
-            connections.wait().await;
+            workers.finished().await;
         };
         // To the end, because that is what tells the platform how the shutdown goes.
         let closed = lifecycle.reached(Phase::Closed);
@@ -197,16 +202,16 @@ async fn accept(
 
 /// Waits until every connection has finished its calls, and in the last part of `allowed` ends those
 /// calls that have not.
-async fn drain(connections: &TaskTracker, lifecycle: &Lifecycle, allowed: Duration) {
+async fn drain(workers: &Workers, lifecycle: &Lifecycle, allowed: Duration) {
     // Time for clients to hear that their streams end and to call elsewhere.
     let notice = Duration::from_secs(5).min(allowed / 2);
-    if timeout(allowed - notice, connections.wait()).await.is_ok() {
+    if timeout(allowed - notice, workers.finished()).await.is_ok() {
         return;
     }
     lifecycle.enter(Phase::Closing);
-    if timeout(notice, connections.wait()).await.is_err() {
+    if timeout(notice, workers.finished()).await.is_err() {
         tracing::warn!(
-            connections = connections.len(),
+            connections = workers.connections(),
             "drain deadline: dropping what is left"
         );
     }

@@ -3,7 +3,8 @@
 use std::{
     collections::{BTreeMap, HashMap},
     convert::Infallible,
-    sync::Arc,
+    future::ready,
+    sync::{Arc, OnceLock},
 };
 
 use http::{Request, Response};
@@ -23,9 +24,11 @@ use crate::{
     body::{Allowed, RequestBody, Traffic},
     dependency::{Dependencies, Dependency},
     health::{self, Health},
+    metrics::MethodCounts,
 };
 
-type Answer = BoxFuture<Response<Body>, Infallible>;
+/// A call in progress, to the head of its response.
+pub(crate) type Answer = BoxFuture<Response<Body>, Infallible>;
 type Handler = Box<dyn Fn(Request<RequestBody>) -> Answer + Send + Sync>;
 
 /// The gRPC services of one server, by name.
@@ -36,7 +39,7 @@ pub struct Services {
     served: BTreeMap<&'static str, Served>,
     descriptors: Vec<&'static [u8]>,
     /// By path, `/package.Service/Method`: all that the descriptors know.
-    methods: HashMap<String, Method>,
+    methods: HashMap<String, Arc<Method>>,
     pub(crate) dependencies: Dependencies,
 }
 
@@ -45,12 +48,18 @@ struct Served {
     longest_request: usize,
 }
 
+/// A call that needs no service.
+pub(crate) fn answered(response: Response<Body>) -> Answer {
+    Box::pin(ready(Ok(response)))
+}
+
 /// A method that a descriptor knows.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Method {
     pub(crate) path: Arc<str>,
     client_streaming: bool,
     server_streaming: bool,
+    pub(crate) counts: OnceLock<MethodCounts>,
 }
 
 impl Method {
@@ -96,8 +105,9 @@ impl Services {
                         path: path.as_str().into(),
                         client_streaming: method.client_streaming(),
                         server_streaming: method.server_streaming(),
+                        counts: OnceLock::new(),
                     };
-                    self.methods.insert(path, method);
+                    self.methods.insert(path, Arc::new(method));
                 }
             }
         }
@@ -167,31 +177,33 @@ impl Services {
     }
 
     /// The method that a path names, whether or not it is served.
-    pub(crate) fn method(&self, path: &str) -> Option<&Method> {
+    pub(crate) fn method(&self, path: &str) -> Option<&Arc<Method>> {
         self.methods.get(path)
     }
 
     /// Has the service answer that the path of the request, `/package.Service/Method`, names.
-    pub(crate) async fn call(
+    pub(crate) fn call(
         &self,
         request: Request<Incoming>,
-        method: Option<&Method>,
+        method: Option<&Arc<Method>>,
         traffic: Arc<Traffic>,
-    ) -> Response<Body> {
+    ) -> Answer {
         let path = request.uri().path();
         let Some(service) = self.service(path) else {
-            return Status::unimplemented(format!("no service at {path:.200}")).into_http();
+            return answered(
+                Status::unimplemented(format!("no service at {path:.200}")).into_http(),
+            );
         };
         let Some(method) = method else {
-            return Status::unimplemented(format!("no method at {path:.200}")).into_http();
+            return answered(
+                Status::unimplemented(format!("no method at {path:.200}")).into_http(),
+            );
         };
         let allowed = Allowed {
             message_bytes: service.longest_request,
             messages: if method.client_streaming { u64::MAX } else { 1 },
         };
-        let Ok(response) =
-            (service.handler)(request.map(|body| RequestBody::new(body, allowed, traffic))).await;
-        response
+        (service.handler)(request.map(|body| RequestBody::new(body, allowed, traffic)))
     }
 
     fn service(&self, path: &str) -> Option<&Served> {

@@ -1,7 +1,9 @@
 //! Log lines, on standard output.
 
 use std::{
-    io::{self, IsTerminal as _},
+    fs::File,
+    io::{self, BufWriter, IsTerminal as _, Write},
+    os::fd::AsFd as _,
     sync::{OnceLock, mpsc},
     thread,
     time::Duration,
@@ -10,7 +12,7 @@ use std::{
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use crate::{Config, LogFormat};
+use crate::{Config, LogFormat, log_line::JsonLines};
 
 static LOST: OnceLock<ErrorCounter> = OnceLock::new();
 
@@ -50,7 +52,7 @@ pub fn start_logging(config: &Config) -> Logging {
     const LINES_AHEAD: usize = 10_000;
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(LINES_AHEAD)
-        .finish(io::stdout());
+        .finish(many_lines_at_once());
     LOST.get_or_init(|| writer.error_counter());
     let mut lines = tracing_subscriber::fmt::layer().with_writer(writer);
     // Colours are for terminals, and there NO_COLOR turns them off.
@@ -59,16 +61,21 @@ pub fn start_logging(config: &Config) -> Logging {
     }
     let lines = match config.log_format {
         LogFormat::Text => lines.boxed(),
-        LogFormat::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .boxed(),
+        LogFormat::Json => lines.event_format(JsonLines).boxed(),
     };
     tracing_subscriber::registry()
         .with(lines)
         .with(config.rust_log.clone())
         .init();
     Logging(Some(guard))
+}
+
+/// Standard output, to which `io::stdout` would write each line by itself. The appender flushes when it has
+/// no more lines.
+fn many_lines_at_once() -> Box<dyn Write + Send> {
+    const LINES: usize = 64 * 1024;
+    match io::stdout().as_fd().try_clone_to_owned() {
+        Ok(stdout) => Box::new(BufWriter::with_capacity(LINES, File::from(stdout))),
+        Err(_) => Box::new(io::stdout()),
+    }
 }

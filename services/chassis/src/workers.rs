@@ -1,0 +1,138 @@
+//! A thread for each core, and each connection on one of them for life.
+//!
+//! Neither a call nor what it touches ever moves to another core, and a process that is held to one core
+//! has no second thread to wake. Against tokio's runtime of many threads, in which idle ones steal work,
+//! that saves a quarter of the processor time of a short call; in return a handler that computes for long
+//! holds up the connections of its thread, where that runtime would move them.
+
+use std::{io, thread};
+
+use futures_util::future::join_all;
+use tokio::{
+    net::TcpStream,
+    runtime::{self, Handle},
+    sync::oneshot,
+};
+use tokio_util::task::TaskTracker;
+
+/// Where connections are served: on the runtime of the caller, and on the threads of these workers.
+pub(crate) struct Workers {
+    /// The caller's first.
+    workers: Vec<Worker>,
+}
+
+struct Worker {
+    connections: TaskTracker,
+    /// None for the caller's own.
+    thread: Option<Thread>,
+}
+
+/// A runtime on a thread of its own, which ends when this is dropped, and with it all that runs there.
+struct Thread {
+    runtime: Handle,
+    end: Option<oneshot::Sender<()>>,
+    ended: Option<thread::JoinHandle<()>>,
+}
+
+impl Workers {
+    /// The caller's runtime alone.
+    pub(crate) fn none() -> Self {
+        Self::beside(Vec::new())
+    }
+
+    /// One for each core that the process may use, the caller's among them. Of a container's cores that
+    /// is what its quota says, rounded down, and at least one.
+    pub(crate) fn one_per_core() -> io::Result<Self> {
+        let cores = thread::available_parallelism()?.get();
+        let threads = (1..cores).map(|_| Thread::start());
+        Ok(Self::beside(threads.collect::<io::Result<_>>()?))
+    }
+
+    fn beside(threads: Vec<Thread>) -> Self {
+        let threads = [None].into_iter().chain(threads.into_iter().map(Some));
+        let worker = |thread| Worker {
+            connections: TaskTracker::new(),
+            thread,
+        };
+        Self {
+            workers: threads.map(worker).collect(),
+        }
+    }
+
+    /// Serves a connection where there are fewest.
+    pub(crate) fn serve<F>(
+        &self,
+        stream: TcpStream,
+        serve: impl FnOnce(TcpStream) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let fewest = (self.workers.iter()).min_by_key(|worker| worker.connections.len());
+        let Some(Worker {
+            connections,
+            thread,
+        }) = fewest
+        else {
+            return;
+        };
+        match thread {
+            None => drop(connections.spawn(serve(stream))),
+            Some(thread) => {
+                // Its readiness is the affair of the runtime that it is served on.
+                let moved = stream.into_std();
+                let serve = async move {
+                    match moved.and_then(TcpStream::from_std) {
+                        Ok(stream) => serve(stream).await,
+                        Err(error) => tracing::warn!(%error, "cannot serve a connection"),
+                    }
+                };
+                drop(connections.spawn_on(serve, &thread.runtime));
+            }
+        }
+    }
+
+    /// How many connections there are.
+    pub(crate) fn connections(&self) -> usize {
+        let open = self.workers.iter().map(|worker| worker.connections.len());
+        open.sum()
+    }
+
+    /// Resolves when all connections have ended, once there will be no new one.
+    pub(crate) async fn finished(&self) {
+        join_all(self.workers.iter().map(|worker| {
+            worker.connections.close();
+            worker.connections.wait()
+        }))
+        .await;
+    }
+}
+
+impl Thread {
+    fn start() -> io::Result<Self> {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let handle = runtime.handle().clone();
+        let (end, ends) = oneshot::channel();
+        let ended = thread::Builder::new().name("worker".to_owned());
+        let ended = ended.spawn(move || {
+            // An error says that the sender is gone, which is what it is for.
+            let _: Result<(), _> = runtime.block_on(ends);
+        })?;
+        Ok(Self {
+            runtime: handle,
+            end: Some(end),
+            ended: Some(ended),
+        })
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(ended) = self.ended.take() {
+            // A panic has been told already.
+            let _: Result<(), _> = ended.join();
+        }
+    }
+}
