@@ -26,8 +26,8 @@ use tokio::{
 use tonic::{Status, body::Body};
 
 use crate::{
-    body::Traffic, call_task::CallTask, connection::Peer, metrics::Metrics, services::Answer,
-    status::closing,
+    body::Traffic, call_task::CallTask, connection::Peer, encoded, metrics::Metrics,
+    services::Answer, status::closing,
 };
 
 /// When a call ends, whatever its handler does.
@@ -107,7 +107,7 @@ pub(crate) async fn guarded(mut call: Answer, mut guard: Guard) -> Response<Guar
         None => {
             poll_fn(
                 |cx| match catch_unwind(AssertUnwindSafe(|| call.poll_unpin(cx))) {
-                    Ok(Poll::Ready(Ok(response))) => Poll::Ready(response),
+                    Ok(Poll::Ready(Ok(response))) => Poll::Ready(encoded::in_place(response)),
                     Ok(Poll::Pending) => guard.poll_ending(cx).map(Status::into_http),
                     Err(panic) => Poll::Ready(guard.panicked(&*panic).into_http()),
                 },

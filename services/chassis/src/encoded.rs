@@ -1,0 +1,394 @@
+//! Replies that are encoded once and sent many times.
+
+use std::{
+    fmt,
+    iter::{self, Peekable},
+    marker::PhantomData,
+    ops::Range,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use bytes::{BufMut as _, Bytes};
+use futures_util::{StreamExt as _, stream, stream::BoxStream};
+use http::{HeaderMap, HeaderValue};
+use http_body::Frame;
+use prost::Message;
+use tonic::{Response, Status, body::Body};
+
+/// A flag and four bytes of length stand in front of each message on the wire.
+const PREFIX: usize = 5;
+
+/// Bytes in one piece of a reply, unless a single message is longer: what an HTTP/2 frame holds unless
+/// its reader asks for more.
+const PIECE: usize = 16 * 1024;
+
+/// Messages as they are sent, one behind the other, by their numbers from 0.
+pub struct Encoded<M> {
+    bytes: Bytes,
+    /// Where each message ends, and so where the next begins.
+    ends: Vec<u32>,
+    of: PhantomData<fn() -> M>,
+}
+
+/// [`Encoded`] in the making.
+pub struct EncodedBuilder<M> {
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+    of: PhantomData<fn() -> M>,
+}
+
+/// More than 4 GiB, or more than 4294967295 messages.
+#[derive(Debug)]
+pub struct TooMany;
+
+impl fmt::Display for TooMany {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("more than 4 GiB when encoded")
+    }
+}
+
+impl<M: Message + Default + 'static> EncodedBuilder<M> {
+    /// Appends a message.
+    pub fn push(&mut self, message: &M) -> Result<(), TooMany> {
+        let length = message.encoded_len();
+        let end = u32::try_from(self.bytes.len() + PREFIX + length).map_err(|_| TooMany)?;
+        self.bytes.put_u8(0); // not packed
+        self.bytes.put_u32(length as u32);
+        message.encode_raw(&mut self.bytes);
+        self.ends.push(end);
+        Ok(())
+    }
+
+    /// The messages, in no more memory than they need.
+    pub fn build(mut self) -> Encoded<M> {
+        self.bytes.shrink_to_fit();
+        self.ends.shrink_to_fit();
+        Encoded {
+            bytes: self.bytes.into(),
+            ends: self.ends,
+            of: PhantomData,
+        }
+    }
+}
+
+impl<M: Message + Default + 'static> Encoded<M> {
+    /// No message yet. Room for `bytes` is set aside if it is to be had, so that what grows towards that
+    /// is never held twice; what stays unused costs no memory.
+    pub fn builder(bytes: usize) -> EncodedBuilder<M> {
+        let mut reserved = Vec::new();
+        // Without it, there are but more copies.
+        let _ = reserved.try_reserve_exact(bytes);
+        EncodedBuilder {
+            bytes: reserved,
+            ends: Vec::new(),
+            of: PhantomData,
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Decodes one.
+    pub fn get(&self, number: u32) -> Option<M> {
+        decode(&self.bytes, self.place(number)?)
+    }
+
+    /// A reply of these messages, in this order; numbers that no message has are passed over. It goes out
+    /// as the connection takes it.
+    ///
+    /// tonic encodes what a handler's stream yields, one by one, and has no way around that. So the stream
+    /// of this response is only for a reply that has to be packed. Beside it, in the response's extensions,
+    /// which tonic hands on as they are, travels a body that sends what is encoded already, and
+    /// [`in_place`] exchanges the two behind tonic's back. Both draw on the same iterator.
+    pub fn stream<I>(self: &Arc<Self>, which: I) -> Response<BoxStream<'static, Result<M, Status>>>
+    where
+        I: Iterator<Item = u32> + Send + 'static,
+    {
+        let encoded = self.clone();
+        let places = which.filter_map(move |number| encoded.place(number));
+        let reply = Reply {
+            bytes: self.bytes.clone(),
+            places: Arc::new(Mutex::new(places.peekable())),
+            ended: false,
+        };
+        let one_by_one = reply.clone();
+        let messages = iter::from_fn(move || one_by_one.next_message().map(Ok));
+        let mut response = Response::new(stream::iter(messages).boxed());
+        let body = InPlace(Arc::new(move || Body::new(reply.clone())));
+        response.extensions_mut().insert(body);
+        response
+    }
+
+    fn place(&self, number: u32) -> Option<Range<usize>> {
+        let number = number as usize;
+        let end = *self.ends.get(number)?;
+        let start = match number.checked_sub(1) {
+            Some(before) => *self.ends.get(before)?,
+            None => 0,
+        };
+        Some(start as usize..end as usize)
+    }
+}
+
+fn decode<M: Message + Default>(bytes: &Bytes, place: Range<usize>) -> Option<M> {
+    M::decode(bytes.get(place)?.get(PREFIX..)?).ok()
+}
+
+impl<M> fmt::Debug for Encoded<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} messages in {} B", self.ends.len(), self.bytes.len())
+    }
+}
+
+/// Makes the body that is to be sent in place of tonic's.
+#[derive(Clone)]
+struct InPlace(Arc<dyn Fn() -> Body + Send + Sync>);
+
+/// Has a response that came with a body of [`Encoded::stream`] send that, unless it is to be packed.
+pub(crate) fn in_place(mut response: http::Response<Body>) -> http::Response<Body> {
+    let packed = response.headers().contains_key("grpc-encoding");
+    match response.extensions_mut().remove::<InPlace>() {
+        Some(InPlace(body)) if !packed => response.map(|_| body()),
+        _ => response,
+    }
+}
+
+/// What is left of a reply: where its messages stand in `bytes`.
+struct Reply<P: Iterator> {
+    bytes: Bytes,
+    places: Arc<Mutex<Peekable<P>>>,
+    /// The trailers are out.
+    ended: bool,
+}
+
+// Not derived, because that would ask for iterators that can be cloned.
+impl<P: Iterator> Clone for Reply<P> {
+    fn clone(&self) -> Self {
+        Self {
+            bytes: self.bytes.clone(),
+            places: self.places.clone(),
+            ended: self.ended,
+        }
+    }
+}
+
+impl<P: Iterator<Item = Range<usize>>> Reply<P> {
+    fn next_message<M: Message + Default>(&self) -> Option<M> {
+        decode(&self.bytes, self.places().next()?)
+    }
+
+    /// Neighbours that fill a piece are sent from where they stand; all else is gathered.
+    fn next_piece(&self) -> Option<Bytes> {
+        let mut places = self.places();
+        let room = places.peek()?.len().max(PIECE);
+        let first = next_run(&mut places, room)?;
+        if first.len() >= PIECE / 2 {
+            return Some(self.bytes.slice(first));
+        }
+        // As if all were as long as the first.
+        let most = places.size_hint().1.unwrap_or(usize::MAX);
+        let expected = first.len().saturating_mul(most.saturating_add(1));
+        let mut piece = Vec::with_capacity(expected.min(PIECE));
+        piece.extend_from_slice(&self.bytes[first]);
+        while let Some(run) = next_run(&mut places, PIECE.saturating_sub(piece.len())) {
+            piece.extend_from_slice(&self.bytes[run]);
+        }
+        Some(piece.into())
+    }
+
+    fn places(&self) -> MutexGuard<'_, Peekable<P>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of the next message and of those right behind it, as far as there is room.
+fn next_run(
+    places: &mut Peekable<impl Iterator<Item = Range<usize>>>,
+    room: usize,
+) -> Option<Range<usize>> {
+    let mut run = places.next_if(|first| first.len() <= room)?;
+    let fits = |run: &Range<usize>, next: &Range<usize>| {
+        next.start == run.end && next.end - run.start <= room
+    };
+    while let Some(next) = places.next_if(|next| fits(&run, next)) {
+        run.end = next.end;
+    }
+    Some(run)
+}
+
+impl<P: Iterator<Item = Range<usize>>> http_body::Body for Reply<P> {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if let Some(piece) = self.next_piece() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        self.ended = true;
+        let mut trailers = HeaderMap::with_capacity(1);
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{iter, sync::Arc};
+
+    use bytes::Bytes;
+    use futures_util::{FutureExt as _, StreamExt as _};
+    use http_body_util::BodyExt as _;
+    use proptest::prelude::*;
+    use prost::Message as _;
+    use tonic::{Response, body::Body};
+
+    use super::{Encoded, PIECE, in_place};
+
+    type Text = String;
+
+    fn encoded(texts: &[Text]) -> Arc<Encoded<Text>> {
+        let mut builder = Encoded::builder(0);
+        for text in texts {
+            builder.push(text).expect("room");
+        }
+        Arc::new(builder.build())
+    }
+
+    fn framed(text: &Text) -> Vec<u8> {
+        let message = text.encode_to_vec();
+        let length = u32::try_from(message.len()).expect("short");
+        [&[0], &length.to_be_bytes()[..], &message].concat()
+    }
+
+    /// The pieces that go out, without waiting, and the status behind them.
+    fn sent(
+        response: Response<super::BoxStream<'static, Result<Text, tonic::Status>>>,
+    ) -> (Vec<Bytes>, String) {
+        let (_, _, extensions) = response.into_parts();
+        let mut response = http::Response::new(Body::empty());
+        *response.extensions_mut() = extensions;
+        let mut body = in_place(response).into_body();
+        let mut pieces = Vec::new();
+        loop {
+            let frame = body.frame().now_or_never().expect("no waiting");
+            match frame.expect("trailers").expect("no error").into_data() {
+                Ok(data) => pieces.push(data),
+                Err(trailers) => {
+                    let trailers = trailers.into_trailers().expect("trailers");
+                    assert!(body.frame().now_or_never().expect("no waiting").is_none());
+                    let status = trailers["grpc-status"].to_str().expect("a number");
+                    return (pieces, status.to_owned());
+                }
+            }
+        }
+    }
+
+    /// Texts of every length up to more than a piece, and which of them to send.
+    fn selection() -> impl Strategy<Value = (Vec<Text>, Vec<u32>)> {
+        let length = prop_oneof![20 => 0..100usize, 3 => 0..PIECE / 2, 1 => PIECE - 20..2 * PIECE];
+        let texts = prop::collection::vec(length.prop_map(|length| "x".repeat(length)), 0..200);
+        let runs = prop::collection::vec((0..220u32, 1..200u32), 0..8);
+        let which = runs.prop_map(|runs| {
+            let run = |(first, many)| first..first + many;
+            runs.into_iter().flat_map(run).collect()
+        });
+        (texts, which)
+    }
+
+    proptest! {
+        #[test]
+        fn a_reply_is_what_was_chosen_in_whole_messages_and_full_pieces((texts, which) in selection()) {
+            let replies = encoded(&texts);
+            let chosen = which.iter().filter_map(|&number| texts.get(number as usize));
+            let chosen: Vec<_> = chosen.map(framed).collect();
+            let (pieces, status) = sent(replies.stream(which.clone().into_iter()));
+            prop_assert_eq!(status, "0");
+            prop_assert_eq!(pieces.concat(), chosen.concat());
+
+            let ends = chosen.iter().scan(0, |end, message| { *end += message.len(); Some(*end) });
+            let ends: Vec<usize> = ends.collect();
+            let longest = chosen.iter().map(Vec::len).max().unwrap_or_default();
+            let mut end = 0;
+            for (index, piece) in pieces.iter().enumerate() {
+                end += piece.len();
+                prop_assert!(ends.contains(&end), "piece {index} ends within a message");
+                prop_assert!(piece.len() <= PIECE.max(longest));
+                if let Some(next) = pieces.get(index + 1) {
+                    prop_assert!(piece.len() + next.len() > PIECE / 2, "pieces {index} and its next are crumbs");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_message_can_be_had_again() {
+        let texts: Vec<Text> = (0..100).map(|length| "y".repeat(length)).collect();
+        let replies = encoded(&texts);
+        assert_eq!(replies.len(), 100);
+        for (number, text) in (0..).zip(&texts) {
+            assert_eq!(replies.get(number).as_ref(), Some(text));
+        }
+        assert_eq!(replies.get(100), None);
+    }
+
+    #[test]
+    fn a_reply_that_has_to_be_packed_is_left_to_tonic() {
+        let texts = vec!["a".to_owned(), "b".to_owned()];
+        let (metadata, stream, extensions) =
+            encoded(&texts).stream([1, 7, 0].into_iter()).into_parts();
+        drop(metadata);
+        let mut response = http::Response::new(Body::empty());
+        *response.extensions_mut() = extensions;
+        response
+            .headers_mut()
+            .insert("grpc-encoding", http::HeaderValue::from_static("gzip"));
+        assert!(
+            http_body::Body::is_end_stream(in_place(response).body()),
+            "the same body"
+        );
+        let yielded: Vec<_> = stream
+            .map(|text| text.expect("a text"))
+            .collect()
+            .now_or_never()
+            .expect("no waiting");
+        assert_eq!(yielded, ["b", "a"]);
+    }
+
+    #[test]
+    fn nothing_is_drawn_before_it_is_asked_for() {
+        let texts = vec!["z".repeat(PIECE)];
+        let endless = encoded(&texts).stream(iter::repeat(0));
+        let (_, _, extensions) = endless.into_parts();
+        let mut response = http::Response::new(Body::empty());
+        *response.extensions_mut() = extensions;
+        let mut body = in_place(response).into_body();
+        for _ in 0..3 {
+            let frame = body.frame().now_or_never().expect("no waiting");
+            let data = frame
+                .expect("more")
+                .expect("no error")
+                .into_data()
+                .expect("data");
+            assert_eq!(data, framed(&texts[0]));
+        }
+    }
+}
