@@ -422,7 +422,8 @@ async fn a_bad_features_file_stops_the_start_with_one_line_and_code_1() {
             "".to_owned(),
             "EOF while parsing a value at line 1 column 0",
         ),
-        ("{}".to_owned(), "expected an array of features"),
+        ("{}".to_owned(), "entry 1: missing field `location`"),
+        ("7".to_owned(), "expected an array of features"),
         (
             format!("[{place},{place}]"),
             "entry 2: the same place as entry 1",

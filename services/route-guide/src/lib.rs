@@ -15,12 +15,15 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 mod features;
+mod features_file;
 mod heartbeat;
 mod notes;
+mod places;
 mod point;
 mod route;
+mod tree;
 
-use features::{Feature, Features};
+use features::Features;
 use heartbeat::Heartbeat;
 use notes::{Note, Notes};
 use point::{Point, Rectangle};
@@ -37,7 +40,7 @@ pub const APP: App<Settings> = App {
 /// What RouteGuide can be told.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Settings {
-    /// JSON file with the features to serve [default: the 100 that are built in]
+    /// File with the features to serve, a JSON array or one to a line (NDJSON) [default: the 100 that are built in]
     #[arg(long)]
     features_file: Option<PathBuf>,
 
@@ -55,7 +58,7 @@ fn services(settings: Settings) -> Result<Services, Error> {
     };
     let services = Services::described_by(proto::FILE_DESCRIPTOR_SET);
     let service = Service {
-        features: Arc::new(features),
+        features,
         notes: settings.notes.open(&services, SERVICE_NAME)?,
         note_bytes,
     };
@@ -64,7 +67,7 @@ fn services(settings: Settings) -> Result<Services, Error> {
 }
 
 struct Service {
-    features: Arc<Features>,
+    features: Features,
     notes: Arc<dyn Notes>,
     /// Most in one note.
     note_bytes: u32,
@@ -81,13 +84,10 @@ impl RouteGuide for Service {
     ) -> Result<Response<wire::Feature>, Status> {
         let asked = request.into_inner();
         let found = self.features.at(point("", asked)?);
-        Ok(Response::new(match found {
-            Some(feature) => feature.into(),
-            None => wire::Feature {
-                name: String::new(),
-                location: Some(asked),
-            },
-        }))
+        Ok(Response::new(found.unwrap_or(wire::Feature {
+            name: String::new(),
+            location: Some(asked),
+        })))
     }
 
     async fn list_features(
@@ -96,13 +96,8 @@ impl RouteGuide for Service {
     ) -> Result<Response<Self::ListFeaturesStream>, Status> {
         let wire::Rectangle { lo, hi } = request.into_inner();
         let area = Rectangle::between(needed_point("lo", lo)?, needed_point("hi", hi)?);
-        let features = self.features.clone();
-        // Pulled by the connection as the client takes them: no task, no channel, no copy ahead.
-        Ok(Response::new(Box::pin(async_stream::stream! {
-            for feature in features.inside(area) {
-                yield Ok(feature.into());
-            }
-        })))
+        let inside = self.features.places.inside(area);
+        Ok(self.features.replies.stream(inside))
     }
 
     async fn record_route(
@@ -114,7 +109,7 @@ impl RouteGuide for Service {
         let mut route = Route::default();
         while let Some(next) = points.message().await? {
             let next = point("", next)?;
-            route.pass(next, self.features.at(next).is_some());
+            route.pass(next, self.features.places.at(next).is_some());
         }
         let summary = route.summary(began.elapsed());
         Ok(Response::new(RouteSummary {
@@ -185,17 +180,4 @@ fn needed_point(field: &str, wire: Option<wire::Point>) -> Result<Point, Status>
         field,
         wire.ok_or_else(|| invalid_argument(field, "must be given"))?,
     )
-}
-
-impl From<&Feature> for wire::Feature {
-    fn from(feature: &Feature) -> Self {
-        let (latitude, longitude) = (feature.location.latitude(), feature.location.longitude());
-        Self {
-            name: feature.name.clone(),
-            location: Some(wire::Point {
-                latitude,
-                longitude,
-            }),
-        }
-    }
 }

@@ -59,6 +59,13 @@ impl Point {
         self.longitude
     }
 
+    pub(crate) fn along(self, axis: Axis) -> i32 {
+        match axis {
+            Axis::Latitude => self.latitude,
+            Axis::Longitude => self.longitude,
+        }
+    }
+
     /// The length of the great circle between two places, in metres: the haversine formula on a
     /// sphere of radius 6 371 000 m.
     pub(crate) fn distance_to(self, other: Self) -> f64 {
@@ -72,6 +79,22 @@ impl Point {
         // Rounding can take `a` of two antipodes past 1, where the root of 1 - a is no number.
         let a = a.clamp(0.0, 1.0);
         2.0 * RADIUS * a.sqrt().atan2((1.0 - a).sqrt())
+    }
+}
+
+/// One of the two coordinates.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Axis {
+    Latitude,
+    Longitude,
+}
+
+impl Axis {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Latitude => Self::Longitude,
+            Self::Longitude => Self::Latitude,
+        }
     }
 }
 
@@ -97,13 +120,53 @@ impl Rectangle {
         }
     }
 
+    /// The smallest that holds all of these; a single point if there is none.
+    pub(crate) fn around(points: &[Point]) -> Self {
+        let first = points.first().copied().unwrap_or(Point {
+            latitude: 0,
+            longitude: 0,
+        });
+        let whole = Self::between(first, first);
+        points.iter().fold(whole, |whole, &point| Self {
+            south_west: Self::between(whole.south_west, point).south_west,
+            north_east: Self::between(whole.north_east, point).north_east,
+        })
+    }
+
+    /// What of it lies on either side of `point`, with the line through the point on both.
+    pub(crate) fn cut(self, axis: Axis, point: Point) -> (Self, Self) {
+        let (mut low, mut high) = (self, self);
+        match axis {
+            Axis::Latitude => {
+                low.north_east.latitude = point.latitude;
+                high.south_west.latitude = point.latitude;
+            }
+            Axis::Longitude => {
+                low.north_east.longitude = point.longitude;
+                high.south_west.longitude = point.longitude;
+            }
+        }
+        (low, high)
+    }
+
+    /// Its least and its greatest coordinate.
+    pub(crate) fn along(&self, axis: Axis) -> (i32, i32) {
+        (self.south_west.along(axis), self.north_east.along(axis))
+    }
+
+    /// Whether all of `other` lies inside.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        self.contains(other.south_west) && self.contains(other.north_east)
+    }
+
     pub(crate) fn contains(&self, point: Point) -> bool {
         let Self {
             south_west,
             north_east,
         } = self;
+        // Not &&, which would be two branches that cannot be foreseen where many points are looked at.
         (south_west.latitude..=north_east.latitude).contains(&point.latitude)
-            && (south_west.longitude..=north_east.longitude).contains(&point.longitude)
+            & (south_west.longitude..=north_east.longitude).contains(&point.longitude)
     }
 }
 
