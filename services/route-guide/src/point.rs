@@ -65,20 +65,41 @@ impl Point {
             Axis::Longitude => self.longitude,
         }
     }
+}
 
+/// A point of a way, with what the distances to its neighbours are computed from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waypoint {
+    /// In radians, as the longitude.
+    latitude: f64,
+    longitude: f64,
+    /// Of the latitude.
+    cosine: f64,
+}
+
+impl From<Point> for Waypoint {
+    fn from(point: Point) -> Self {
+        let radians = |e7: i32| (f64::from(e7) / 1e7).to_radians();
+        let latitude = radians(point.latitude);
+        Self {
+            latitude,
+            longitude: radians(point.longitude),
+            cosine: latitude.cos(),
+        }
+    }
+}
+
+impl Waypoint {
     /// The length of the great circle between two places, in metres: the haversine formula on a
     /// sphere of radius 6 371 000 m.
     pub(crate) fn distance_to(self, other: Self) -> f64 {
         const RADIUS: f64 = 6_371_000.0;
-        let radians = |e7: i32| (f64::from(e7) / 1e7).to_radians();
-        let (from, to) = (radians(self.latitude), radians(other.latitude));
-        let latitudes = to - from;
-        let longitudes = radians(other.longitude) - radians(self.longitude);
-        let a = (latitudes / 2.0).sin().powi(2)
-            + from.cos() * to.cos() * (longitudes / 2.0).sin().powi(2);
-        // Rounding can take `a` of two antipodes past 1, where the root of 1 - a is no number.
-        let a = a.clamp(0.0, 1.0);
-        2.0 * RADIUS * a.sqrt().atan2((1.0 - a).sqrt())
+        let square = |of: f64| of * of;
+        let latitudes = square(((other.latitude - self.latitude) / 2.0).sin());
+        let longitudes = square(((other.longitude - self.longitude) / 2.0).sin());
+        let a = latitudes + self.cosine * other.cosine * longitudes;
+        // Rounding can take `a` of two antipodes past 1, which is the sine of nothing.
+        2.0 * RADIUS * a.min(1.0).sqrt().asin()
     }
 }
 
@@ -172,7 +193,7 @@ impl Rectangle {
 
 #[cfg(test)]
 mod tests {
-    use super::{Point, Rectangle};
+    use super::{Point, Rectangle, Waypoint};
 
     fn point(latitude: i32, longitude: i32) -> Point {
         Point::new(latitude, longitude).expect("on the globe")
@@ -192,16 +213,19 @@ mod tests {
 
     #[test]
     fn distances_are_great_circles() {
-        let pole = point(900_000_000, 0);
+        let waypoint = |latitude, longitude| Waypoint::from(point(latitude, longitude));
+        let pole = waypoint(900_000_000, 0);
         assert_eq!(
-            pole.distance_to(point(900_000_000, 1_000_000_000)).round(),
+            pole.distance_to(waypoint(900_000_000, 1_000_000_000))
+                .round(),
             0.0
         );
         let quarter = std::f64::consts::FRAC_PI_2 * 6_371_000.0;
-        assert_eq!(pole.distance_to(point(0, 123)).round(), quarter.round());
+        assert_eq!(pole.distance_to(waypoint(0, 123)).round(), quarter.round());
         // Every pair of antipodes is half a great circle apart, however the sines round.
         for latitude in (-900_000_000..=900_000_000).step_by(1_234_567) {
-            let there = point(latitude, 300_000_000).distance_to(point(-latitude, -1_500_000_000));
+            let there =
+                waypoint(latitude, 300_000_000).distance_to(waypoint(-latitude, -1_500_000_000));
             assert!(
                 (there - 2.0 * quarter).abs() < 1.0,
                 "{there} m at latitude {latitude}"

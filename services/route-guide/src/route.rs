@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::point::Point;
+use crate::point::{Point, Waypoint};
 
 /// A route in progress. Its counters stop at their largest value instead of wrapping.
 #[derive(Debug, Default)]
@@ -10,7 +10,7 @@ pub(crate) struct Route {
     points: i32,
     features: i32,
     metres: f64,
-    last: Option<Point>,
+    last: Option<Waypoint>,
 }
 
 /// What there is to say of a route.
@@ -27,8 +27,9 @@ impl Route {
     pub(crate) fn pass(&mut self, point: Point, known: bool) {
         self.points = self.points.saturating_add(1);
         self.features = self.features.saturating_add(known.into());
-        if let Some(last) = self.last.replace(point) {
-            self.metres += last.distance_to(point);
+        let here = Waypoint::from(point);
+        if let Some(last) = self.last.replace(here) {
+            self.metres += last.distance_to(here);
         }
     }
 
