@@ -64,6 +64,8 @@ impl Function {
             ])
             .envs(environment.iter().copied())
             .stdout(Stdio::piped())
+            // Where the runtime's panics would stand among what has really failed.
+            .stderr(Stdio::null())
             .spawn()
             .expect("a function that starts");
         Self {
