@@ -9,6 +9,7 @@ mod cancel;
 mod channel;
 mod clients;
 mod config;
+mod features;
 mod frames;
 mod greeter;
 mod health;

@@ -4,9 +4,10 @@
 
 #![allow(
     dead_code,
-    unreachable_pub,
     missing_docs,
-    reason = "an included module is private"
+    unreachable_pub,
+    unused_imports,
+    reason = "of an included module, not all is used, nor are its tests"
 )]
 
 use std::sync::Arc;
