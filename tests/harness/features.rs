@@ -1,11 +1,18 @@
 //! The features that every server here starts with, as messages.
 
+use std::io::Read;
+
 use proto::routeguide::{Feature, Point, Rectangle};
 
 /// All of them, in the order of the file.
 pub fn all() -> Vec<Feature> {
-    let file = include_str!("../../data/route_guide_db.json");
-    let entries: Vec<serde_json::Value> = serde_json::from_str(file).expect("an array of features");
+    read(include_bytes!("../../data/route_guide_db.json").as_slice())
+}
+
+/// Those of a features file, in its order.
+pub fn read(json: impl Read) -> Vec<Feature> {
+    let entries: Vec<serde_json::Value> =
+        serde_json::from_reader(json).expect("an array of features");
     let degrees = |value: &serde_json::Value| {
         let degrees = value.as_i64().and_then(|value| value.try_into().ok());
         degrees.expect("a coordinate")

@@ -1,0 +1,90 @@
+//! A server under measurement, as a process of its own on a core of its own.
+
+use std::{fs, net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
+
+use harness::PATIENCE;
+use rustix::thread::{CpuSet, sched_setaffinity};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader, copy, sink},
+    process::{Child, Command},
+    time::timeout,
+};
+use tonic::transport::Channel;
+
+/// Where the servers run; the bench, its client and what reads the servers' output have the other core.
+const OF_SERVERS: usize = 0;
+const OF_CLIENT: usize = 1;
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) addr: SocketAddr,
+    child: Child,
+}
+
+impl Server {
+    /// Starts one, and waits for the first line of its output, which says where it listens: as
+    /// `listening ADDR`, or as `grpc` in JSON. None if it ends instead.
+    pub(crate) async fn start(command: &mut Command) -> Option<Self> {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        // A child begins where the thread is that starts it.
+        run_on(OF_SERVERS);
+        let child = command.spawn();
+        run_on(OF_CLIENT);
+        let mut child = child.ok()?;
+        let mut output = BufReader::new(child.stdout.take().expect("piped"));
+        let mut line = String::new();
+        let read = timeout(PATIENCE, output.read_line(&mut line)).await;
+        read.expect("a server that says where it listens").ok()?;
+        let addr = address(line.trim())?;
+        // Whatever collects a log reads it, and in large pieces.
+        tokio::spawn(async move { copy(&mut output, &mut sink()).await });
+        Some(Self { addr, child })
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        harness::channel(self.addr)
+    }
+
+    /// The processor time of its threads so far, by the scheduler's own clock. What a thread used that has
+    /// ended is not in it; none of these servers end threads under load.
+    pub(crate) fn cpu(&self) -> Duration {
+        let threads = fs::read_dir(self.proc("task")).expect("/proc");
+        let of_thread = |thread: std::io::Result<fs::DirEntry>| {
+            let stat = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+            stat.split(' ').next()?.parse::<u64>().ok()
+        };
+        Duration::from_nanos(threads.filter_map(of_thread).sum())
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn rss(&self) -> u64 {
+        let status = fs::read_to_string(self.proc("status")).expect("/proc");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.expect("VmRSS").trim().trim_end_matches(" kB");
+        kib.parse::<u64>().expect("a number") * 1024
+    }
+
+    fn proc(&self, file: &str) -> PathBuf {
+        let pid = self.child.id().expect("running");
+        PathBuf::from(format!("/proc/{pid}/{file}"))
+    }
+}
+
+/// Has this thread run on one core.
+pub(crate) fn run_on(core: usize) {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    sched_setaffinity(None, &cores).expect("two cores");
+}
+
+fn address(line: &str) -> Option<SocketAddr> {
+    if let Some(addr) = line.strip_prefix("listening ") {
+        return addr.parse().ok();
+    }
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    line.get("grpc")?.as_str()?.parse().ok()
+}
