@@ -9,8 +9,8 @@ use std::{
 };
 
 use clap::Parser;
-use tempfile::TempDir;
 
+mod call;
 mod h2load;
 mod peer;
 mod report;
@@ -18,6 +18,7 @@ mod rounds;
 mod server;
 mod work;
 
+use call::Files;
 use peer::{OURS, PEERS, Peer};
 use work::{WORKS, Work};
 
@@ -63,7 +64,7 @@ async fn main() -> io::Result<ExitCode> {
         writeln!(io::stderr(), "{unknown}: no such work or peer")?;
         return Ok(ExitCode::from(2));
     }
-    let folder = TempDir::new()?;
+    let files = Files::write()?;
     let works = WORKS
         .iter()
         .filter(|work| Options::chosen(&options.works, work.name));
@@ -74,7 +75,7 @@ async fn main() -> io::Result<ExitCode> {
             .filter(|(peer, _)| peer.name == OURS || work.peers.contains(&peer.name))
             .cloned()
             .collect();
-        let samples = rounds::measure(work, &peers, options.rounds, options.seconds, folder.path());
+        let samples = rounds::measure(work, &peers, options.rounds, options.seconds, &files);
         let samples = samples.await;
         let names: Vec<_> = peers.iter().map(|(peer, _)| peer.name).collect();
         writeln!(io::stdout(), "{}", report::table(work, &names, &samples))?;

@@ -4,7 +4,10 @@ use std::{path::Path, process::Stdio};
 
 use tokio::process::Command;
 
-use crate::{server::Server, work::Work};
+use crate::{
+    call::{Call, Files},
+    server::Server,
+};
 
 /// The root of the workspace.
 pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -85,25 +88,20 @@ impl Peer {
         }
     }
 
-    /// Starts it for this work, as `made` says. None if it does not come up.
-    pub(crate) async fn start(&self, made: &[String], work: &Work) -> Option<Server> {
-        let features = work.call.features_file();
+    /// Starts it for this call, as `made` says. None if it does not come up.
+    pub(crate) async fn start(&self, made: &[String], call: Call, files: &Files) -> Option<Server> {
         let mut command = match made.split_first() {
             Some((program, arguments)) => {
                 let mut command = Command::new(program);
                 command.args(arguments);
-                command.args(["--features-file", features]);
                 command
             }
-            None => {
-                let mut command = harness::command(work.call.binary(), &[]);
-                command.args(["--admin-listen", "127.0.0.1:0"]);
-                if work.call.binary() == "route-guide" {
-                    command.args(["--features-file", features]);
-                }
-                command
-            }
+            None => harness::command(call.binary(), &["--admin-listen", "127.0.0.1:0"]),
         };
+        // Our Greeter knows no features.
+        if !made.is_empty() || call != Call::Hello {
+            command.arg("--features-file").arg(files.features(call));
+        }
         command.args(["--listen", "127.0.0.1:0"]).env_clear();
         Server::start(command.current_dir(ROOT)).await
     }

@@ -1,8 +1,8 @@
 //! Rounds of measurement: every server in turn, there and back, all alive at once.
 
-use std::path::Path;
+use std::io::{self, Write as _};
 
-use crate::{h2load::Load, peer::Peer, server::Server, work::Work};
+use crate::{call::Files, h2load::Load, peer::Peer, server::Server, work::Work};
 
 /// What was measured of one peer at one work.
 #[derive(Debug)]
@@ -54,12 +54,14 @@ pub(crate) async fn measure(
     peers: &[(&Peer, Vec<String>)],
     rounds: usize,
     seconds: f64,
-    folder: &Path,
+    files: &Files,
 ) -> Vec<Sample> {
-    let body = work.call.write_body(folder);
+    let body = files.body(work.call);
     let mut contestants = Vec::new();
     for (peer, made) in peers {
-        let server = peer.start(made, work).await;
+        // What goes wrong next is theirs.
+        let _ = writeln!(io::stderr(), "{}: {}", work.name, peer.name);
+        let server = peer.start(made, work.call, files).await;
         let server = server.unwrap_or_else(|| panic!("{} does not start", peer.name));
         let load = Load {
             addr: server.addr,
@@ -67,7 +69,7 @@ pub(crate) async fn measure(
             body: &body,
             connections: work.connections,
             streams: work.streams,
-            reply: work.call.check(server.channel()).await,
+            reply: work.call.check(server.addr).await,
         };
         let requests = requests_in(seconds, &load).await;
         contestants.push(Contestant {

@@ -9,7 +9,6 @@ use tokio::{
     process::{Child, Command},
     time::timeout,
 };
-use tonic::transport::Channel;
 
 /// Where the servers run; the bench, its client and what reads the servers' output have the other core.
 const OF_SERVERS: usize = 0;
@@ -43,10 +42,6 @@ impl Server {
         // Whatever collects a log reads it, and in large pieces.
         tokio::spawn(async move { copy(&mut output, &mut sink()).await });
         Some(Self { addr, child })
-    }
-
-    pub(crate) fn channel(&self) -> Channel {
-        harness::channel(self.addr)
     }
 
     /// The processor time of its threads so far, by the scheduler's own clock. What a thread used that has

@@ -1,13 +1,8 @@
-//! What is asked of the servers, how it is checked, and what is to come of it.
+//! What is asked of the servers, and what is to come of it.
 
-use std::path::{Path, PathBuf};
+use crate::call::{Call, FEATURES, POINTS};
 
-use harness::framed;
-use prost::Message;
-use proto::helloworld::{HelloReply, HelloRequest, greeter_client::GreeterClient};
-use tonic::transport::Channel;
-
-/// A row of the bench: one call, in one shape of load.
+/// A table of the bench: one call, in one shape of load.
 #[derive(Debug)]
 pub(crate) struct Work {
     pub(crate) name: &'static str,
@@ -17,14 +12,18 @@ pub(crate) struct Work {
     pub(crate) streams: u64,
     /// What processor time is counted by, and how many of them a call has.
     pub(crate) unit: (&'static str, u64),
-    /// The names of the peers.
+    /// The names of those who can do it.
     pub(crate) peers: &'static [&'static str],
-    /// How many times our processor time these are to take at least.
+    /// How many times our processor time they are to take at least.
     pub(crate) goals: &'static [(&'static str, f64)],
 }
 
+/// Who does the work, and the same in another library.
+const SERVERS: &[&str] = &["stock", "go", "cpp", "python"];
+
 const ALL: &[&str] = &["stock", "go", "cpp", "python", "limit-hyper", "limit-h2"];
 
+/// The goals are those of issue 9.
 pub(crate) const WORKS: &[Work] = &[
     Work {
         name: "hello-50x20",
@@ -52,67 +51,29 @@ pub(crate) const WORKS: &[Work] = &[
         peers: ALL,
         goals: &[("stock", 1.6)],
     },
+    Work {
+        name: "list",
+        title: "ListFeatures, 100 000 features a call",
+        call: Call::List,
+        connections: 1,
+        streams: 1,
+        unit: ("message", FEATURES),
+        peers: &["stock", "go", "cpp", "python", "limit-hyper"],
+        goals: &[
+            ("stock", 15.0),
+            ("go", 17.0),
+            ("cpp", 60.0),
+            ("limit-hyper", 0.7),
+        ],
+    },
+    Work {
+        name: "record",
+        title: "RecordRoute, 10 000 points a call",
+        call: Call::Record,
+        connections: 1,
+        streams: 1,
+        unit: ("point", POINTS),
+        peers: SERVERS,
+        goals: &[("stock", 1.35), ("go", 7.0)],
+    },
 ];
-
-/// A method, what it is asked, and what it must answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Call {
-    Hello,
-}
-
-impl Call {
-    pub(crate) fn path(self) -> &'static str {
-        match self {
-            Self::Hello => "/helloworld.Greeter/SayHello",
-        }
-    }
-
-    /// Which of our servers has it.
-    pub(crate) fn binary(self) -> &'static str {
-        match self {
-            Self::Hello => "greeter",
-        }
-    }
-
-    pub(crate) fn features_file(self) -> &'static str {
-        "data/route_guide_db.json"
-    }
-
-    /// Writes what a request's body holds.
-    pub(crate) fn write_body(self, folder: &Path) -> PathBuf {
-        let body = match self {
-            Self::Hello => framed(&hello()),
-        };
-        let path = folder.join(format!("{self:?}"));
-        std::fs::write(&path, body).expect("a file");
-        path
-    }
-
-    /// Makes it once with a real client: the bytes of the answer, if that is right.
-    ///
-    /// # Panics
-    ///
-    /// If it is not.
-    pub(crate) async fn check(self, channel: Channel) -> u64 {
-        match self {
-            Self::Hello => {
-                let reply = GreeterClient::new(channel).say_hello(hello()).await;
-                let reply = reply.expect("a greeting").into_inner();
-                let message = "Hello tonic".to_owned();
-                assert_eq!(reply, HelloReply { message });
-                size(&reply)
-            }
-        }
-    }
-}
-
-fn hello() -> HelloRequest {
-    HelloRequest {
-        name: "tonic".into(),
-    }
-}
-
-/// Of a message in the body, with what is before it.
-fn size(message: &impl Message) -> u64 {
-    message.encoded_len() as u64 + 5
-}

@@ -29,7 +29,11 @@ impl Conversation {
         let stream = TcpStream::connect(addr)
             .await
             .expect("a server that listens");
-        let (requests, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+        let handshake = h2::client::Builder::new()
+            // C++ sends each message of a stream as a frame, which h2 takes for an attack on its memory.
+            .data_frame_budget(1 << 30)
+            .handshake(stream);
+        let (requests, connection) = handshake.await.expect("HTTP/2");
         let connection = tokio::spawn(async {
             // However it ends: the calls know.
             let _ = connection.await;

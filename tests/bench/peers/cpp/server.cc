@@ -69,8 +69,8 @@ class RouteGuide final : public routeguide::RouteGuide::Service {
   }
 
   Status ListFeatures(grpc::ServerContext*, const Rectangle* area, grpc::ServerWriter<Feature>* writer) override {
-    const auto [south, north] = std::minmax(area->lo().latitude(), area->hi().latitude());
-    const auto [west, east] = std::minmax(area->lo().longitude(), area->hi().longitude());
+    const auto [south, north] = std::minmax({area->lo().latitude(), area->hi().latitude()});
+    const auto [west, east] = std::minmax({area->lo().longitude(), area->hi().longitude()});
     for (const Feature& feature : features_) {
       const Point& place = feature.location();
       if (place.latitude() >= south && place.latitude() <= north && place.longitude() >= west &&
