@@ -16,6 +16,8 @@ use proto::{
 use tempfile::TempDir;
 use tonic::Code;
 
+use crate::h2load::{GRPC, Load};
+
 /// How many features ListFeatures sends.
 pub(crate) const FEATURES: u64 = 100_000;
 
@@ -29,6 +31,8 @@ pub(crate) enum Call {
     Hello,
     /// ListFeatures of a large file, all of them.
     List,
+    /// ListFeatures of the suite's own file, all of them.
+    Few,
     /// RecordRoute, up and down a meridian through a feature.
     Record,
 }
@@ -37,7 +41,7 @@ impl Call {
     pub(crate) fn path(self) -> &'static str {
         match self {
             Self::Hello => "/helloworld.Greeter/SayHello",
-            Self::List => "/routeguide.RouteGuide/ListFeatures",
+            Self::List | Self::Few => "/routeguide.RouteGuide/ListFeatures",
             Self::Record => "/routeguide.RouteGuide/RecordRoute",
         }
     }
@@ -46,7 +50,22 @@ impl Call {
     pub(crate) fn binary(self) -> &'static str {
         match self {
             Self::Hello => "greeter",
-            Self::List | Self::Record => "route-guide",
+            Self::List | Self::Few | Self::Record => "route-guide",
+        }
+    }
+
+    /// The same for h2load, of a server that gives right answers.
+    pub(crate) async fn load(self, addr: SocketAddr, files: &Files, at_once: [u64; 2]) -> Load {
+        let [connections, streams] = at_once;
+        Load {
+            addr,
+            path: self.path(),
+            headers: GRPC,
+            body: Some(files.body(self)),
+            http1: false,
+            connections,
+            streams,
+            reply: self.check(addr).await,
         }
     }
 
@@ -54,7 +73,7 @@ impl Call {
     fn body(self) -> Vec<u8> {
         match self {
             Self::Hello => framed(&hello()).into(),
-            Self::List => framed(&globe()).into(),
+            Self::List | Self::Few => framed(&globe()).into(),
             Self::Record => route().flat_map(|point| framed(&point)).collect(),
         }
     }
@@ -74,14 +93,18 @@ impl Call {
                 let message = "Hello tonic".into();
                 assert_eq!(ending.body, framed(&HelloReply { message }));
             }
-            Self::List => {
-                let expected: Vec<u8> = many().flat_map(|feature| framed(&feature)).collect();
-                assert!(ending.body == expected, "other features");
-            }
+            Self::List => judge_features(&ending.body, many()),
+            Self::Few => judge_features(&ending.body, features::all()),
             Self::Record => judge_summary(ending.body.get(5..).unwrap_or_default()),
         }
         ending.body.len() as u64
     }
+}
+
+fn judge_features(body: &[u8], features: impl IntoIterator<Item = Feature>) {
+    let features = features.into_iter();
+    let expected: Vec<u8> = features.flat_map(|feature| framed(&feature)).collect();
+    assert!(body == expected, "other features");
 }
 
 fn judge_summary(message: &[u8]) {
@@ -104,7 +127,7 @@ impl Files {
         let folder = TempDir::new()?;
         let features = File::create(folder.path().join("features.json"))?;
         serde_json::to_writer(BufWriter::new(features), &many().collect::<Vec<_>>())?;
-        for call in [Call::Hello, Call::List, Call::Record] {
+        for call in [Call::Hello, Call::List, Call::Few, Call::Record] {
             fs::write(folder.path().join(format!("{call:?}")), call.body())?;
         }
         Ok(Self(folder))
@@ -118,7 +141,7 @@ impl Files {
     pub(crate) fn features(&self, call: Call) -> PathBuf {
         match call {
             Call::List => self.0.path().join("features.json"),
-            Call::Hello | Call::Record => "data/route_guide_db.json".into(),
+            Call::Hello | Call::Few | Call::Record => "data/route_guide_db.json".into(),
         }
     }
 }

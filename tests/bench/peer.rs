@@ -1,6 +1,11 @@
 //! Who is measured, and how each is made and started.
 
-use std::{path::Path, process::Stdio};
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    path::Path,
+    process::Stdio,
+};
 
 use tokio::process::Command;
 
@@ -12,14 +17,12 @@ use crate::{
 /// The root of the workspace.
 pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-pub(crate) const OURS: &str = "ours";
-
 /// A server that does the same work.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
-    /// What it is, for the reader of the table.
-    pub(crate) what: &'static str,
+    /// What it is, for the reader of the tables.
+    what: &'static str,
     program: Program,
 }
 
@@ -33,12 +36,19 @@ enum Program {
     Built,
 }
 
+pub(crate) const OURS: Peer = Peer {
+    name: "ours",
+    what: "`greeter` and `route-guide` as released: every guard and the access log on",
+    program: Program::Ours,
+};
+
+pub(crate) const REST: Peer = Peer {
+    name: "rest",
+    what: "axum, JSON over HTTP/1.1",
+    program: Program::Release("bench-rest", &[]),
+};
+
 pub(crate) const PEERS: &[Peer] = &[
-    Peer {
-        name: OURS,
-        what: "`greeter` and `route-guide` as released: every guard and the access log on",
-        program: Program::Ours,
-    },
     Peer {
         name: "stock",
         what: "tonic's own examples, built as cargo builds a release",
@@ -46,51 +56,122 @@ pub(crate) const PEERS: &[Peer] = &[
     },
     Peer {
         name: "go",
-        what: "grpc-go",
+        what: "grpc-go 1.64 of Debian's trixie, with Go 1.27",
         program: Program::Built,
     },
     Peer {
         name: "cpp",
-        what: "C++ gRPC of Debian: callbacks for unary calls, the synchronous API for streams",
+        what: "C++ gRPC 1.51 of Debian's bookworm, `-O3`: callbacks for SayHello, the synchronous API for streams",
         program: Program::Built,
     },
     Peer {
         name: "python",
-        what: "grpcio with ten threads",
+        what: "grpcio 1.85 with ten threads",
         program: Program::Built,
     },
     Peer {
         name: "limit-hyper",
-        what: "hyper alone: ready bytes and trailers, whatever is asked",
+        what: "the least that hyper takes: ready bytes, never copied, and trailers",
         program: Program::Release("bench-limit", &["hyper"]),
     },
     Peer {
         name: "limit-h2",
-        what: "h2 alone: likewise",
+        what: "the same of h2, a task a request",
         program: Program::Release("bench-limit", &["h2"]),
     },
 ];
 
-impl Peer {
-    /// Makes it, which may take minutes the first time, or says why it cannot be had.
-    pub(crate) async fn make(&self) -> Result<Vec<String>, String> {
-        match self.program {
-            Program::Ours => Ok(Vec::new()),
+/// A peer, and the words that run it.
+#[derive(Debug)]
+pub(crate) struct Ready(&'static Peer, Vec<String>);
+
+/// Ours, and the peers that can be had.
+#[derive(Debug)]
+pub(crate) struct Made {
+    ours: Ready,
+    peers: Vec<Ready>,
+    skipped: Vec<(&'static str, String)>,
+}
+
+impl Default for Made {
+    fn default() -> Self {
+        Self {
+            ours: Ready(&OURS, Vec::new()),
+            peers: Vec::new(),
+            skipped: Vec::new(),
+        }
+    }
+}
+
+impl Made {
+    /// Makes those that are asked for, which may take minutes the first time.
+    pub(crate) async fn make(asked: impl Fn(&str) -> bool) -> Self {
+        let mut made = Self::default();
+        for peer in PEERS.iter().filter(|peer| asked(peer.name)) {
+            match Ready::make(peer).await {
+                Ok(ready) => made.peers.push(ready),
+                Err(why) => {
+                    let _ = writeln!(io::stderr(), "skipped: {}: {why}", peer.name);
+                    made.skipped.push((peer.name, why));
+                }
+            }
+        }
+        made
+    }
+
+    pub(crate) fn ours(&self) -> &Ready {
+        &self.ours
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Ready> {
+        self.peers.iter()
+    }
+
+    /// Who is who, as a list of Markdown.
+    pub(crate) fn legend(&self) -> String {
+        let mut out = String::new();
+        for Ready(peer, _) in std::iter::once(&self.ours).chain(&self.peers) {
+            // Writing to a string cannot fail.
+            let _ = writeln!(out, "- **{}**: {}", peer.name, peer.what);
+        }
+        for (name, why) in &self.skipped {
+            let _ = writeln!(out, "- **{name}**: skipped, {why}");
+        }
+        out
+    }
+}
+
+impl Ready {
+    /// Makes it, or says why it cannot be had.
+    pub(crate) async fn make(peer: &'static Peer) -> Result<Self, String> {
+        let words = match peer.program {
+            Program::Ours => Vec::new(),
             Program::Release(binary, flags) => {
                 let command = harness::command(binary, flags);
                 let program = command.as_std();
-                let words = [program.get_program()]
-                    .into_iter()
-                    .chain(program.get_args());
-                Ok(words.map(|word| word.to_string_lossy().into()).collect())
+                let words = std::iter::once(program.get_program()).chain(program.get_args());
+                words.map(|word| word.to_string_lossy().into()).collect()
             }
-            Program::Built => build(self.name).await,
-        }
+            Program::Built => build(peer.name).await?,
+        };
+        Ok(Self(peer, words))
     }
 
-    /// Starts it for this call, as `made` says. None if it does not come up.
-    pub(crate) async fn start(&self, made: &[String], call: Call, files: &Files) -> Option<Server> {
-        let mut command = match made.split_first() {
+    pub(crate) fn name(&self) -> &'static str {
+        self.0.name
+    }
+
+    /// Starts it for this call.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come up.
+    pub(crate) async fn start(&self, call: Call, files: &Files) -> Server {
+        Server::start(&mut self.command(call, files)).await
+    }
+
+    pub(crate) fn command(&self, call: Call, files: &Files) -> Command {
+        let mut command = match self.1.split_first() {
             Some((program, arguments)) => {
                 let mut command = Command::new(program);
                 command.args(arguments);
@@ -99,15 +180,16 @@ impl Peer {
             None => harness::command(call.binary(), &["--admin-listen", "127.0.0.1:0"]),
         };
         // Our Greeter knows no features.
-        if !made.is_empty() || call != Call::Hello {
+        if !self.1.is_empty() || call != Call::Hello {
             command.arg("--features-file").arg(files.features(call));
         }
         command.args(["--listen", "127.0.0.1:0"]).env_clear();
-        Server::start(command.current_dir(ROOT)).await
+        command.current_dir(ROOT);
+        command
     }
 }
 
-/// The last line of what it says is the command.
+/// Has the script make it; the last line of what that says is the command.
 async fn build(name: &str) -> Result<Vec<String>, String> {
     let script = Path::new(ROOT).join("tests/bench/peers/build");
     let output = Command::new(script).arg(name).stdin(Stdio::null()).output();

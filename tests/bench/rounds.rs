@@ -1,21 +1,42 @@
 //! Rounds of measurement: every server in turn, there and back, all alive at once.
 
-use std::io::{self, Write as _};
+use crate::{
+    h2load::{Load, percentiles},
+    server::Server,
+};
 
-use crate::{call::Files, h2load::Load, peer::Peer, server::Server, work::Work};
+/// How often, and about how long each time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rounds {
+    pub(crate) rounds: usize,
+    pub(crate) seconds: f64,
+}
 
-/// What was measured of one peer at one work.
+/// A server and what it is to do.
 #[derive(Debug)]
+pub(crate) struct Contestant {
+    pub(crate) server: Server,
+    pub(crate) load: Load,
+    /// How many units of work a call has.
+    pub(crate) units: u64,
+    /// Whether to look at how long each call takes, which costs the client.
+    pub(crate) timed: bool,
+}
+
+/// What was measured of a contestant.
+#[derive(Debug, Default)]
 pub(crate) struct Sample {
     /// Nanoseconds of processor time for each unit of the work.
     pub(crate) cpu: Spread,
     /// Calls a second.
     pub(crate) rate: Spread,
+    /// Nanoseconds of a call, the median and the 99th percentile; empty unless timed.
+    pub(crate) times: [Spread; 2],
     /// Bytes, after the load.
     pub(crate) rss: u64,
 }
 
-/// Figures of several rounds.
+/// Figures of several rounds, in ascending order.
 #[derive(Debug, Default)]
 pub(crate) struct Spread(Vec<f64>);
 
@@ -25,7 +46,7 @@ impl Spread {
         self.0.insert(at, figure);
     }
 
-    /// Not a number before the first round.
+    /// Not a number if there is none.
     pub(crate) fn median(&self) -> f64 {
         self.0.get(self.0.len() / 2).copied().unwrap_or(f64::NAN)
     }
@@ -36,78 +57,53 @@ impl Spread {
     }
 }
 
-struct Contestant<'a> {
-    server: Server,
-    load: Load<'a>,
-    requests: u64,
-    cpu: Spread,
-    rate: Spread,
-}
-
-/// Measures these peers, each of which was made as it says; in the order given.
-///
-/// # Panics
-///
-/// If one does not start or gives a wrong answer: what it costs would be worth nothing.
-pub(crate) async fn measure(
-    work: &Work,
-    peers: &[(&Peer, Vec<String>)],
-    rounds: usize,
-    seconds: f64,
-    files: &Files,
-) -> Vec<Sample> {
-    let body = files.body(work.call);
-    let mut contestants = Vec::new();
-    for (peer, made) in peers {
-        // What goes wrong next is theirs.
-        let _ = writeln!(io::stderr(), "{}: {}", work.name, peer.name);
-        let server = peer.start(made, work.call, files).await;
-        let server = server.unwrap_or_else(|| panic!("{} does not start", peer.name));
-        let load = Load {
-            addr: server.addr,
-            path: work.call.path(),
-            body: &body,
-            connections: work.connections,
-            streams: work.streams,
-            reply: work.call.check(server.addr).await,
-        };
-        let requests = requests_in(seconds, &load).await;
-        contestants.push(Contestant {
-            server,
-            load,
-            requests,
-            cpu: Spread::default(),
-            rate: Spread::default(),
-        });
-    }
-    for round in 0..rounds {
-        for nth in 0..contestants.len() {
-            let last = contestants.len() - 1;
-            let nth = if round % 2 == 0 { nth } else { last - nth };
-            contestants[nth].visit(work.unit.1).await;
+impl Rounds {
+    /// Measures them, in the order given.
+    pub(crate) async fn measure(self, contestants: &[Contestant]) -> Vec<Sample> {
+        let mut requests = Vec::new();
+        for contestant in contestants {
+            requests.push(requests_in(self.seconds, &contestant.load).await);
         }
+        let mut samples: Vec<_> = contestants.iter().map(|_| Sample::default()).collect();
+        for round in 0..self.rounds {
+            let mut visits: Vec<_> = contestants
+                .iter()
+                .zip(&requests)
+                .zip(&mut samples)
+                .collect();
+            if round % 2 == 1 {
+                visits.reverse();
+            }
+            for ((contestant, requests), sample) in visits {
+                contestant.visit(*requests, sample).await;
+            }
+        }
+        samples
     }
-    let samples = contestants.into_iter().map(|contestant| Sample {
-        rss: contestant.server.rss(),
-        cpu: contestant.cpu,
-        rate: contestant.rate,
-    });
-    samples.collect()
 }
 
-impl Contestant<'_> {
-    async fn visit(&mut self, units: u64) {
+impl Contestant {
+    async fn visit(&self, requests: u64, sample: &mut Sample) {
         let before = self.server.cpu();
-        let rate = self.load.run(self.requests).await;
+        let rate = if self.timed {
+            let (rate, times) = self.load.timed(requests).await;
+            for (spread, time) in sample.times.iter_mut().zip(percentiles(times)) {
+                spread.add(time);
+            }
+            rate
+        } else {
+            self.load.run(requests).await
+        };
         let cpu = self.server.cpu() - before;
-        self.cpu
-            .add(cpu.as_nanos() as f64 / (self.requests * units) as f64);
-        self.rate.add(rate);
+        let units = (requests * self.units) as f64;
+        sample.cpu.add(cpu.as_nanos() as f64 / units);
+        sample.rate.add(rate);
+        sample.rss = self.server.rss();
     }
 }
 
-/// How many requests take about so long, after a run of them that warms the server up.
-async fn requests_in(seconds: f64, load: &Load<'_>) -> u64 {
+/// How many requests take about so long, after runs of them that warm the server up.
+async fn requests_in(seconds: f64, load: &Load) -> u64 {
     let at_once = load.connections * load.streams;
     let mut requests = at_once;
     loop {

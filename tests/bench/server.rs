@@ -23,8 +23,12 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts one, and waits for the first line of its output, which says where it listens: as
-    /// `listening ADDR`, or as `grpc` in JSON. None if it ends instead.
-    pub(crate) async fn start(command: &mut Command) -> Option<Self> {
+    /// `listening ADDR`, or as `grpc` in JSON.
+    ///
+    /// # Panics
+    ///
+    /// If it ends instead.
+    pub(crate) async fn start(command: &mut Command) -> Self {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -33,15 +37,15 @@ impl Server {
         run_on(OF_SERVERS);
         let child = command.spawn();
         run_on(OF_CLIENT);
-        let mut child = child.ok()?;
+        let mut child = child.expect("a server that starts");
         let mut output = BufReader::new(child.stdout.take().expect("piped"));
         let mut line = String::new();
         let read = timeout(PATIENCE, output.read_line(&mut line)).await;
-        read.expect("a server that says where it listens").ok()?;
-        let addr = address(line.trim())?;
+        read.expect("a server in time").expect("readable");
+        let addr = address(line.trim()).expect("a server that says where it listens");
         // Whatever collects a log reads it, and in large pieces.
         tokio::spawn(async move { copy(&mut output, &mut sink()).await });
-        Some(Self { addr, child })
+        Self { addr, child }
     }
 
     /// The processor time of its threads so far, by the scheduler's own clock. What a thread used that has
@@ -57,10 +61,34 @@ impl Server {
 
     /// Resident memory in bytes.
     pub(crate) fn rss(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that it was.
+    pub(crate) fn peak_rss(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &str) -> u64 {
         let status = fs::read_to_string(self.proc("status")).expect("/proc");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.expect("VmRSS").trim().trim_end_matches(" kB");
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let kib = line.expect(field).trim().trim_end_matches(" kB");
         kib.parse::<u64>().expect("a number") * 1024
+    }
+
+    /// Ends it, and waits until it has.
+    pub(crate) async fn stop(mut self) {
+        self.child.kill().await.expect("a process to end");
+    }
+
+    /// The bytes of the program.
+    pub(crate) fn size(&self) -> u64 {
+        fs::metadata(self.proc("exe")).expect("/proc").len()
+    }
+
+    /// How many files and sockets it has open.
+    pub(crate) fn files(&self) -> usize {
+        fs::read_dir(self.proc("fd")).expect("/proc").count()
     }
 
     fn proc(&self, file: &str) -> PathBuf {

@@ -8,8 +8,8 @@ pub(crate) struct Work {
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
     pub(crate) call: Call,
-    pub(crate) connections: u64,
-    pub(crate) streams: u64,
+    /// Connections, and streams on each.
+    pub(crate) at_once: [u64; 2],
     /// What processor time is counted by, and how many of them a call has.
     pub(crate) unit: (&'static str, u64),
     /// The names of those who can do it.
@@ -18,19 +18,18 @@ pub(crate) struct Work {
     pub(crate) goals: &'static [(&'static str, f64)],
 }
 
-/// Who does the work, and the same in another library.
-const SERVERS: &[&str] = &["stock", "go", "cpp", "python"];
+/// Who does the work.
+pub(crate) const SERVERS: &[&str] = &["stock", "go", "cpp", "python"];
 
+/// And who only shows how little it can take.
 const ALL: &[&str] = &["stock", "go", "cpp", "python", "limit-hyper", "limit-h2"];
 
-/// The goals are those of issue 9.
 pub(crate) const WORKS: &[Work] = &[
     Work {
         name: "hello-50x20",
         title: "SayHello, 50 connections × 20 streams",
         call: Call::Hello,
-        connections: 50,
-        streams: 20,
+        at_once: [50, 20],
         unit: ("request", 1),
         peers: ALL,
         goals: &[
@@ -45,8 +44,7 @@ pub(crate) const WORKS: &[Work] = &[
         name: "hello-50x1",
         title: "SayHello, 50 connections × 1 stream",
         call: Call::Hello,
-        connections: 50,
-        streams: 1,
+        at_once: [50, 1],
         unit: ("request", 1),
         peers: ALL,
         goals: &[("stock", 1.6)],
@@ -55,8 +53,7 @@ pub(crate) const WORKS: &[Work] = &[
         name: "list",
         title: "ListFeatures, 100 000 features a call",
         call: Call::List,
-        connections: 1,
-        streams: 1,
+        at_once: [1, 1],
         unit: ("message", FEATURES),
         peers: &["stock", "go", "cpp", "python", "limit-hyper"],
         goals: &[
@@ -70,8 +67,7 @@ pub(crate) const WORKS: &[Work] = &[
         name: "record",
         title: "RecordRoute, 10 000 points a call",
         call: Call::Record,
-        connections: 1,
-        streams: 1,
+        at_once: [1, 1],
         unit: ("point", POINTS),
         peers: SERVERS,
         goals: &[("stock", 1.35), ("go", 7.0)],

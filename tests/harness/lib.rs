@@ -27,7 +27,7 @@ pub mod redis;
 pub use conversation::{Call, Conversation, Ending, framed};
 pub use fault_proxy::FaultProxy;
 pub use lambda::{Function, Outcome, of_api_gateway};
-pub use process::{Process, command, installed, output, send_signal};
+pub use process::{Process, command, installed, output, raise_file_limit, send_signal};
 pub use puppet::{Deed, GRPC, Puppet, Seen, UNAVAILABLE, leaving};
 pub use raw::{Answer, PREFACE, get, raw};
 pub use redis::{Cluster, Redis};

@@ -10,7 +10,6 @@ use std::{
 
 use clap::Parser;
 use harness::finding::{self, Finding};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 mod age;
 mod authority;
@@ -200,7 +199,7 @@ async fn main() -> io::Result<ExitCode> {
         let named = options.rows.iter().any(|name| name == row.name);
         named || options.rows.is_empty() && !BY_NAME.contains(&row.name)
     };
-    raise_file_limit()?;
+    harness::raise_file_limit()?;
     let mut out = io::stdout();
     writeln!(
         out,
@@ -232,17 +231,4 @@ async fn main() -> io::Result<ExitCode> {
         )?;
     }
     Ok(ExitCode::from(u8::from(missed)))
-}
-
-/// As many files as are allowed, for this process and the servers that it starts.
-fn raise_file_limit() -> io::Result<()> {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: maximum,
-            maximum,
-        },
-    )?;
-    Ok(())
 }
