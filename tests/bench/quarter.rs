@@ -96,9 +96,13 @@ pub(crate) async fn measure(seconds: f64, files: &Files) -> String {
     let server = Server::start(&mut group.confine(&command)).await;
     Call::Hello.check(server.addr).await;
     let time = Duration::from_secs_f64(seconds.max(1.0) * 2.0);
+    let held = highest(&server, time).await;
+    if held == 0.0 {
+        server.stop().await;
+        return out + "No rate was held with p99 ≤ 10 ms.\n\n";
+    }
     out += "| calls a second | served a second | refused | late | cut off | p50 | p99 | RSS at most |\n\
             |--:|--:|--:|--:|--:|--:|--:|--:|\n";
-    let held = highest(&server, time).await;
     for times in [1.0, 1.5, 3.0] {
         let outcome = offer(&server, held * times, time).await;
         row(&mut out, held * times, outcome, time, server.peak_rss());

@@ -118,7 +118,7 @@ async fn as_json(call: Call, addr: SocketAddr, files: &Files, [connections, _]: 
 
 /// How many bytes a call takes there and back on a connection that is kept, by TCP's count.
 async fn on_the_wire(load: &Load) -> [f64; 2] {
-    const CALLS: u64 = 1000;
+    const CALLS: u64 = 200;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let one = Load {
         addr: listener.local_addr().expect("bound"),
