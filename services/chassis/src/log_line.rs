@@ -13,7 +13,7 @@ use tracing_subscriber::{
     fmt::{
         FmtContext, FormatEvent, FormatFields,
         format::Writer,
-        time::{FormatTime as _, SystemTime},
+        time::{FormatTime as _, time},
     },
     registry::LookupSpan,
 };
@@ -34,7 +34,7 @@ where
     ) -> fmt::Result {
         let about = event.metadata();
         line.write_str(r#"{"timestamp":""#)?;
-        SystemTime.format_time(&mut line)?;
+        time().format_time(&mut line)?;
         line.write_str(r#"","level":""#)?;
         line.write_str(about.level().as_str())?;
         line.write_char('"')?;
