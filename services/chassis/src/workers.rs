@@ -136,3 +136,59 @@ impl Drop for Thread {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::pending,
+        net::Ipv4Addr,
+        thread::{self, ThreadId},
+    };
+
+    use tokio::{
+        net::{TcpListener, TcpStream},
+        sync::mpsc,
+    };
+
+    use super::{Thread, Workers};
+
+    /// Has `many` connections served, and says on which threads.
+    async fn serve(workers: &Workers, many: usize) -> Vec<ThreadId> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .expect("a free port");
+        let addr = listener.local_addr().expect("bound");
+        let (says, mut heard) = mpsc::unbounded_channel();
+        let mut threads = Vec::new();
+        for _ in 0..many {
+            let _client = TcpStream::connect(addr).await.expect("queued");
+            let (stream, _) = listener.accept().await.expect("accepted");
+            let says = says.clone();
+            workers.serve(stream, move |stream| async move {
+                // The client has left: what is read is the end, if this runtime can read it.
+                stream.readable().await.expect("a socket");
+                says.send(thread::current().id()).expect("heard");
+                pending().await
+            });
+            threads.push(heard.recv().await.expect("said"));
+        }
+        threads
+    }
+
+    #[tokio::test]
+    async fn connections_are_spread_and_stay_until_the_threads_end() {
+        let workers = Workers::beside(vec![Thread::start().expect("a thread")]);
+        let threads = serve(&workers, 6).await;
+        let here = thread::current().id();
+        let on_this = threads.iter().filter(|thread| **thread == here);
+        assert_eq!(on_this.count(), 3);
+        assert_eq!(workers.connections(), 6);
+        drop(workers);
+    }
+
+    #[tokio::test]
+    async fn without_threads_the_caller_serves_all() {
+        let threads = serve(&Workers::none(), 3).await;
+        assert_eq!(threads, [thread::current().id(); 3]);
+    }
+}
