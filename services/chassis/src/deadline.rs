@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use tonic::Status;
+
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// The time that the client gives the call, from `grpc-timeout`: one to eight digits and a unit.
 /// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
 pub(crate) fn of(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
-    let Some(value) = headers.get("grpc-timeout") else {
+    let Some(value) = headers.get(&TIMEOUT) else {
         return Ok(None);
     };
     parse(value.as_bytes()).map(Some).ok_or_else(|| {

@@ -155,9 +155,10 @@ struct InPlace(Arc<dyn Fn() -> Body + Send + Sync>);
 
 /// Has a response that came with a body of [`Encoded::stream`] send that, unless it is to be packed.
 pub(crate) fn in_place(mut response: http::Response<Body>) -> http::Response<Body> {
-    let packed = response.headers().contains_key("grpc-encoding");
     match response.extensions_mut().remove::<InPlace>() {
-        Some(InPlace(body)) if !packed => response.map(|_| body()),
+        Some(InPlace(body)) if !response.headers().contains_key("grpc-encoding") => {
+            response.map(|_| body())
+        }
         _ => response,
     }
 }
