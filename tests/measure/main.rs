@@ -213,7 +213,7 @@ async fn main() -> io::Result<ExitCode> {
     } in ROWS.iter().filter(chosen)
     {
         let mut ours = measure(Side::Ours, &options).await;
-        for attempt in 2..=3 {
+        for attempt in 2..=5 {
             if ours.unlucky() {
                 let again = measure(Side::Ours, &options).await;
                 ours = again.note(format!("attempt {attempt}"));
