@@ -161,8 +161,9 @@ mod tests {
         let (says, mut heard) = mpsc::unbounded_channel();
         let mut threads = Vec::new();
         for _ in 0..many {
-            let _client = TcpStream::connect(addr).await.expect("queued");
+            let client = TcpStream::connect(addr).await.expect("queued");
             let (stream, _) = listener.accept().await.expect("accepted");
+            drop(client);
             let says = says.clone();
             workers.serve(stream, move |stream| async move {
                 // The client has left: what is read is the end, if this runtime can read it.
