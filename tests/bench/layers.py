@@ -23,8 +23,7 @@ LAYERS = {
     "who answered": r"Identity::stamp$",
     "how replies are packed": r"protocol::reply_in_kind$|protocol::offer_encodings$",
     "bytes watched for stalls and floods": r"watched::Frames::feed$",
-    "messages counted and bounded": r"RequestBody::admit$|body::RequestBody::new$",
-    "deadline, panics and the end of the connection": r"guard::Ends::over$|guard::Guard::new$",
+    "deadline, panics and the end of the connection": r"guard::Ends::over$",
 }
 
 
