@@ -2,11 +2,14 @@
 
 use std::{fs, time::Duration};
 
-use harness::{Running, command, features::is_inside, output, start, within};
+use harness::{
+    Running, command,
+    features::{self, is_inside},
+    output, start, within,
+};
 use proto::routeguide::{
     Feature, Point, Rectangle, RouteNote, route_guide_client::RouteGuideClient,
 };
-use serde_json::Value;
 use tempfile::NamedTempFile;
 use tokio::{
     sync::mpsc,
@@ -24,27 +27,13 @@ async fn made(arguments: &[&str]) -> (NamedTempFile, Vec<Feature>) {
     let json = output(&mut command("make-features", arguments))
         .await
         .stdout;
-    let entries: Vec<Value> = match json.first() {
-        Some(b'[') => serde_json::from_slice(&json).expect("an array"),
-        _ => serde_json::Deserializer::from_slice(&json)
-            .into_iter()
-            .map(|entry| entry.expect("an entry"))
-            .collect(),
-    };
-    let feature = |entry: &Value| {
-        let e7 = |name: &str| {
-            let value = entry["location"][name].as_i64().expect(name);
-            value.try_into().expect("an int32")
-        };
-        Feature {
-            name: entry["name"].as_str().expect("a name").to_owned(),
-            location: Some(Point {
-                latitude: e7("latitude"),
-                longitude: e7("longitude"),
-            }),
+    let features = match json.first() {
+        Some(b'[') => features::read(json.as_slice()),
+        _ => {
+            let lines = String::from_utf8_lossy(&json).trim().replace('\n', ",");
+            features::read(format!("[{lines}]").as_bytes())
         }
     };
-    let features = entries.iter().map(feature).collect();
     let file = NamedTempFile::new().expect("a file");
     fs::write(&file, json).expect("written");
     (file, features)

@@ -2,11 +2,8 @@
 
 use std::{fs, net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
 
-use harness::PATIENCE;
-use rustix::{
-    param::clock_ticks_per_second,
-    thread::{CpuSet, sched_setaffinity},
-};
+use harness::{PATIENCE, usage};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, copy, sink},
     process::{Child, Command},
@@ -51,32 +48,19 @@ impl Server {
         Self { addr, child }
     }
 
-    /// The processor time that it has used so far, that of threads which have ended included, to the
-    /// hundredth of a second: threads alone know it to the nanosecond, but gRPC's C++ server ends some.
+    /// The processor time that it has used so far.
     pub(crate) fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(self.proc("stat")).expect("/proc");
-        // After the name, which may hold anything, utime and stime are the 12th and 13th.
-        let (_, fields) = stat.rsplit_once(") ").expect("a name");
-        let ticks = fields.split(' ').skip(11).take(2);
-        let ticks = ticks.map(|ticks| ticks.parse::<u64>().expect("a number"));
-        Duration::from_secs_f64(ticks.sum::<u64>() as f64 / clock_ticks_per_second() as f64)
+        usage::cpu(&self.child)
     }
 
     /// Resident memory in bytes.
     pub(crate) fn rss(&self) -> u64 {
-        self.memory("VmRSS:")
+        usage::rss(&self.child)
     }
 
     /// The most that it was.
     pub(crate) fn peak_rss(&self) -> u64 {
-        self.memory("VmHWM:")
-    }
-
-    fn memory(&self, field: &str) -> u64 {
-        let status = fs::read_to_string(self.proc("status")).expect("/proc");
-        let line = status.lines().find_map(|line| line.strip_prefix(field));
-        let kib = line.expect(field).trim().trim_end_matches(" kB");
-        kib.parse::<u64>().expect("a number") * 1024
+        usage::peak_rss(&self.child)
     }
 
     /// Ends it, and waits until it has.

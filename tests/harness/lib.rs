@@ -23,6 +23,7 @@ mod process;
 mod puppet;
 mod raw;
 pub mod redis;
+pub mod usage;
 
 pub use conversation::{Call, Conversation, Ending, framed};
 pub use fault_proxy::FaultProxy;

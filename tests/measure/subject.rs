@@ -1,10 +1,10 @@
 //! A server under measurement: ours or plain tonic, as a process of its own.
 
-use std::{fs, net::SocketAddr, process::Stdio, time::Duration};
+use std::{net::SocketAddr, process::Stdio, time::Duration};
 
 pub(crate) use harness::finding::Side;
-use harness::send_signal;
-use rustix::{param::clock_ticks_per_second, process::Signal};
+use harness::{send_signal, usage};
+use rustix::process::Signal;
 use tokio::{
     io::{
         AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines, copy, sink,
@@ -142,35 +142,17 @@ impl Subject {
 
     /// Resident memory in bytes.
     pub(crate) fn rss(&self) -> u64 {
-        self.memory("VmRSS:")
+        usage::rss(&self.child)
     }
 
     /// The most resident memory so far.
     pub(crate) fn peak_rss(&self) -> u64 {
-        self.memory("VmHWM:")
-    }
-
-    fn memory(&self, field: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("/proc");
-        let line = status.lines().find_map(|line| line.strip_prefix(field));
-        let kib = line.expect(field).trim().trim_end_matches(" kB");
-        kib.parse::<u64>().expect("a number") * 1024
+        usage::peak_rss(&self.child)
     }
 
     /// The processor time that it has used so far.
     pub(crate) fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("/proc");
-        // After the name, which may hold anything, utime and stime are the 12th and 13th.
-        let (_, fields) = stat.rsplit_once(") ").expect("a name");
-        let ticks = fields.split(' ').skip(11).take(2);
-        let ticks: u64 = ticks
-            .map(|ticks| ticks.parse::<u64>().expect("a number"))
-            .sum();
-        Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64)
-    }
-
-    fn pid(&self) -> u32 {
-        self.child.id().expect("running")
+        usage::cpu(&self.child)
     }
 }
 

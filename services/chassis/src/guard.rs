@@ -115,7 +115,6 @@ pub(crate) async fn guarded(mut call: Answer, mut guard: Guard) -> Response<Guar
             .await
         }
     };
-    drop(call);
     response.map(|body| Guarded {
         body: Some(body),
         guard,
