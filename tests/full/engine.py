@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 import time
 
 from conftest import PATIENCE, ROOT
@@ -17,15 +18,18 @@ def run(*command, timeout=PATIENCE, **options):
 
 def output(*command, **options):
     outcome = run(*command, text=True, **options)
-    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.returncode == 0, "\n".join(outcome.stderr.splitlines()[-40:])
     return outcome.stdout.strip()
 
 
 def build(name, *arguments):
     """Builds an image as docker/Dockerfile says, and returns its id."""
     builder = ["--build-arg", f"BUILDER={os.environ['BUILDER']}"] if "BUILDER" in os.environ else []
-    command = ["docker", "build", "--quiet", "--file", "docker/Dockerfile", "--target", name]
-    return output(*command, *builder, *arguments, ".", timeout=BUILD_PATIENCE)
+    with tempfile.NamedTemporaryFile("r") as image:
+        # Not --quiet, which says that a command failed and not why.
+        command = ["docker", "build", "--iidfile", image.name, "--file", "docker/Dockerfile", "--target", name]
+        output(*command, *builder, *arguments, ".", timeout=BUILD_PATIENCE)
+        return image.read()
 
 
 def eventually(what, patience=PATIENCE):
