@@ -4,6 +4,7 @@ import os
 import subprocess
 import tempfile
 import time
+from pathlib import Path
 
 from conftest import PATIENCE, ROOT
 
@@ -25,11 +26,12 @@ def output(*command, **options):
 def build(name, *arguments):
     """Builds an image as docker/Dockerfile says, and returns its id."""
     builder = ["--build-arg", f"BUILDER={os.environ['BUILDER']}"] if "BUILDER" in os.environ else []
-    with tempfile.NamedTemporaryFile("r") as image:
+    with tempfile.TemporaryDirectory() as folder:
+        image = Path(folder, "image")
         # Not --quiet, which says that a command failed and not why.
-        command = ["docker", "build", "--iidfile", image.name, "--file", "docker/Dockerfile", "--target", name]
+        command = ["docker", "build", "--iidfile", image, "--file", "docker/Dockerfile", "--target", name]
         output(*command, *builder, *arguments, ".", timeout=BUILD_PATIENCE)
-        return image.read()
+        return image.read_text()
 
 
 def eventually(what, patience=PATIENCE):
