@@ -28,6 +28,7 @@ mod identity;
 mod lifecycle;
 mod limits;
 mod log_line;
+mod log_queue;
 mod metrics;
 mod process;
 mod producer;

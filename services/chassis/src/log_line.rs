@@ -3,18 +3,18 @@
 //! tracing-subscriber's own, which passes every piece through a serializer and checks each anew for UTF-8,
 //! takes a quarter of all that a short call costs.
 
-use std::fmt::{self, Debug, Write};
+use std::{
+    fmt::{self, Debug, Write},
+    time::SystemTime,
+};
 
+use humantime::format_rfc3339_micros;
 use tracing::{
     Event, Subscriber,
     field::{Field, Visit},
 };
 use tracing_subscriber::{
-    fmt::{
-        FmtContext, FormatEvent, FormatFields,
-        format::Writer,
-        time::{FormatTime as _, time},
-    },
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
     registry::LookupSpan,
 };
 
@@ -34,7 +34,7 @@ where
     ) -> fmt::Result {
         let about = event.metadata();
         line.write_str(r#"{"timestamp":""#)?;
-        time().format_time(&mut line)?;
+        write!(line, "{}", format_rfc3339_micros(SystemTime::now()))?;
         line.write_str(r#"","level":""#)?;
         line.write_str(about.level().as_str())?;
         line.write_char('"')?;
@@ -66,10 +66,10 @@ impl Fields<'_> {
             .and_then(|()| value(line));
     }
 
-    fn text(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+    fn text(&mut self, field: &Field, write: impl FnOnce(&mut Escaped<Writer<'_>>) -> fmt::Result) {
         self.field(field, |line| {
             line.write_char('"')?;
-            Escaped(line.by_ref()).write_fmt(value)?;
+            write(&mut Escaped(line.by_ref()))?;
             line.write_char('"')
         });
     }
@@ -77,11 +77,11 @@ impl Fields<'_> {
 
 impl Visit for Fields<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.text(field, format_args!("{value:?}"));
+        self.text(field, |text| write!(text, "{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.text(field, format_args!("{value}"));
+        self.text(field, |text| text.write_str(value));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
@@ -110,10 +110,11 @@ struct Escaped<W>(W);
 impl<W: Write> Write for Escaped<W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
-        while let Some(at) = rest.find(|c: char| c < ' ' || c == '"' || c == '\\') {
+        // All of one byte, which are no part of any longer character.
+        let is_special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+        while let Some(at) = rest.bytes().position(is_special) {
             let (plain, special) = rest.split_at(at);
             self.0.write_str(plain)?;
-            // Each of them is one byte.
             let (special, after) = special.split_at(1);
             for byte in special.bytes() {
                 write!(self.0, "\\u{byte:04x}")?;
