@@ -1,16 +1,17 @@
 //! One line for each call, written when its stream has ended, however it ended.
 
 use std::{
+    borrow::Cow,
     convert::Infallible,
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Uri, header::USER_AGENT, request::Parts};
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use crate::{
@@ -46,6 +47,7 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn begin(
+        began: Instant,
         request: &Parts,
         method: Option<&Arc<Method>>,
         metrics: Arc<Metrics>,
@@ -57,7 +59,7 @@ impl Call {
             forwarded_for: header(&FORWARDED_FOR),
             trace_id: header(&TRACE_ID),
             user_agent: header(&USER_AGENT),
-            began: Instant::now(),
+            began,
             traffic: Arc::default(),
             method: method.cloned(),
             metrics,
@@ -97,10 +99,6 @@ impl Drop for Call {
         let took = self.began.elapsed();
         (self.metrics).call_ended(self.method.as_deref(), code, took);
         let method = self.uri.path();
-        let text = |value: &Option<HeaderValue>| {
-            let value = value.as_ref()?;
-            Some(shortened(&String::from_utf8_lossy(value.as_bytes())).to_owned())
-        };
         // A macro, because the level of a tracing event is fixed where it stands.
         macro_rules! line {
             ($level:ident) => {
@@ -112,9 +110,9 @@ impl Drop for Call {
                     messages_in = self.traffic.received.load(Relaxed),
                     messages_out = self.traffic.sent.load(Relaxed),
                     peer = self.held.open.peer().addr,
-                    forwarded_for = text(&self.forwarded_for),
-                    trace_id = text(&self.trace_id),
-                    user_agent = text(&self.user_agent),
+                    forwarded_for = text(self.forwarded_for.as_ref()).as_deref().map(shortened),
+                    trace_id = text(self.trace_id.as_ref()).as_deref().map(shortened),
+                    user_agent = text(self.user_agent.as_ref()).as_deref().map(shortened),
                     "call"
                 )
             };
@@ -128,9 +126,18 @@ impl Drop for Call {
     }
 }
 
+fn text(header: Option<&HeaderValue>) -> Option<Cow<'_, str>> {
+    header.map(|value| String::from_utf8_lossy(value.as_bytes()))
+}
+
 /// What callers can make as long as they like, as it is logged: 200 characters at most.
 fn shortened(text: &str) -> &str {
-    match text.char_indices().nth(200) {
+    const MOST: usize = 200;
+    // So many bytes are no more characters, and need not be counted.
+    if text.len() <= MOST {
+        return text;
+    }
+    match text.char_indices().nth(MOST) {
         Some((end, _)) => &text[..end],
         None => text,
     }

@@ -56,6 +56,7 @@ pub(crate) async fn answer(
     peer: &Arc<Peer>,
     request: Request<Incoming>,
 ) -> Response<Followed<Guarded>> {
+    let began = Instant::now();
     let (mut parts, body) = request.into_parts();
     let method = shared.services.method(parts.uri.path());
     let held = Held {
@@ -63,8 +64,8 @@ pub(crate) async fn answer(
         _counted: shared.metrics.call_begins(),
         permit: shared.permit(parts.uri.path()),
     };
-    let may_begin = shared.may_begin(&mut parts, method, peer, &held);
-    let call = Call::begin(&parts, method, shared.metrics.clone(), held);
+    let may_begin = shared.may_begin(began, &mut parts, method, peer, &held);
+    let call = Call::begin(began, &parts, method, shared.metrics.clone(), held);
     let ends = Ends {
         peer: peer.clone(),
         deadline: may_begin.as_ref().ok().copied().flatten(),
@@ -82,7 +83,7 @@ pub(crate) async fn answer(
         shared.services.call(request, method, call.traffic())
     };
     let guard = Guard::new(ends, shared.metrics.clone());
-    let mut response = guarded(dispatched, guard).await;
+    let mut response = guarded(dispatched, guard, began).await;
     protocol::offer_encodings(response.headers_mut());
     shared.identity.stamp(response.headers_mut());
     call.follow(response)
@@ -100,6 +101,7 @@ impl Shared {
     /// Until when the call may take, if it may begin at all.
     fn may_begin(
         &self,
+        now: Instant,
         parts: &mut Parts,
         method: Option<&Arc<Method>>,
         peer: &Peer,
@@ -111,15 +113,16 @@ impl Shared {
         }
         let path = parts.uri.path();
         if health::is_load_balancer_check(path, &parts.headers) {
-            return Ok(Instant::now().checked_add(*self.limits.unary_timeout));
+            return Ok(now.checked_add(*self.limits.unary_timeout));
         }
         protocol::check(&parts.method, &parts.headers)?;
         (self.auth).check(path, &mut parts.headers, &peer.names)?;
-        Ok(self.deadline(&parts.headers, method)?)
+        Ok(self.deadline(now, &parts.headers, method)?)
     }
 
     fn deadline(
         &self,
+        now: Instant,
         headers: &HeaderMap,
         method: Option<&Arc<Method>>,
     ) -> Result<Option<Instant>, Status> {
@@ -127,6 +130,6 @@ impl Shared {
         let unary = method.filter(|method| method.is_unary());
         let ours = unary.map(|_| *self.limits.unary_timeout);
         let shorter: Option<Duration> = given.into_iter().chain(ours).min();
-        Ok(shorter.and_then(|time| Instant::now().checked_add(time)))
+        Ok(shorter.and_then(|time| now.checked_add(time)))
     }
 }

@@ -51,9 +51,9 @@ impl CallTask {
         Self::with(|task| task.held_since.set(None));
     }
 
-    /// The body has given out data.
-    pub(crate) fn holds() {
-        Self::with(|task| task.held_since.set(Some(Instant::now())));
+    /// The body gives out data now.
+    pub(crate) fn holds(now: Instant) {
+        Self::with(|task| task.held_since.set(Some(now)));
     }
 
     pub(crate) fn set_deadline(deadline: Option<Instant>) {

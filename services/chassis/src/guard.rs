@@ -42,14 +42,11 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// How the call ends, if it has to by now.
-    fn over(&self) -> Option<Status> {
+    /// How the call ends, if it has to by `now`.
+    fn over(&self, now: Instant) -> Option<Status> {
         if self.peer.closing.is_cancelled() {
             Some(closing())
-        } else if self
-            .deadline
-            .is_some_and(|deadline| deadline <= Instant::now())
-        {
+        } else if self.deadline.is_some_and(|deadline| deadline <= now) {
             Some(too_late())
         } else {
             None
@@ -100,9 +97,9 @@ fn too_late() -> Status {
 }
 
 /// Runs `call` to the head of its response, and guards the body that follows.
-pub(crate) async fn guarded(mut call: Answer, mut guard: Guard) -> Response<Guarded> {
+pub(crate) async fn guarded(mut call: Answer, mut guard: Guard, now: Instant) -> Response<Guarded> {
     CallTask::set_deadline(guard.ends.deadline);
-    let response = match guard.ends.over() {
+    let response = match guard.ends.over(now) {
         Some(status) => status.into_http(),
         None => {
             poll_fn(
@@ -170,7 +167,8 @@ impl http_body::Body for Guarded {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         CallTask::moves();
-        let over = self.guard.ends.over();
+        let now = Instant::now();
+        let over = self.guard.ends.over(now);
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
         };
@@ -182,7 +180,7 @@ impl http_body::Body for Guarded {
                     if let Some(Ok(frame)) = &frame
                         && frame.is_data()
                     {
-                        CallTask::holds();
+                        CallTask::holds(now);
                     }
                     return Poll::Ready(frame);
                 }
