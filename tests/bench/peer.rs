@@ -51,7 +51,7 @@ pub(crate) const REST: Peer = Peer {
 pub(crate) const PEERS: &[Peer] = &[
     Peer {
         name: "stock",
-        what: "tonic's own examples, built as cargo builds a release, but with this suite's messages and codec, whose buffers are smaller than tonic's",
+        what: "tonic's own examples, built as cargo builds a release",
         program: Program::Built,
     },
     Peer {

@@ -1,9 +1,10 @@
-//! tonic's helloworld and routeguide examples as they are, but for the greeting, which is ours, and for where
-//! they listen. What they leave out or spend is theirs too.
+//! tonic's helloworld and routeguide examples as they are, but for the greeting and the features, which are
+//! ours, and for where they listen. What they leave out or spend is theirs too, tonic's own codec included.
 
 use std::{
+    cmp::{max, min},
     fs::File,
-    io::{self, BufReader, Write as _},
+    io::{self, BufReader, Read, Write as _},
     net::SocketAddr,
     path::PathBuf,
     sync::Arc,
@@ -11,22 +12,41 @@ use std::{
 };
 
 use clap::Parser;
-use harness::features;
-use proto::{
-    helloworld::{
-        HelloReply, HelloRequest,
-        greeter_server::{Greeter, GreeterServer},
-    },
-    routeguide::{
-        Feature, Point, Rectangle, RouteNote, RouteSummary,
-        route_guide_server::{RouteGuide, RouteGuideServer},
-    },
-};
+use prost::{DecodeError, Message as _};
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{
     Request, Response, Status, Streaming, async_trait,
     transport::{Server, server::TcpIncoming},
+};
+
+#[allow(
+    clippy::all,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated code"
+)]
+mod helloworld {
+    include!(concat!(env!("OUT_DIR"), "/stock/helloworld.rs"));
+}
+
+#[allow(
+    clippy::all,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated code"
+)]
+mod routeguide {
+    include!(concat!(env!("OUT_DIR"), "/stock/routeguide.rs"));
+}
+
+use helloworld::{
+    HelloReply, HelloRequest,
+    greeter_server::{Greeter, GreeterServer},
+};
+use routeguide::{
+    Feature, Point, Rectangle, RouteNote, RouteSummary,
+    route_guide_server::{RouteGuide, RouteGuideServer},
 };
 
 /// tonic's own examples, to be measured
@@ -96,7 +116,7 @@ impl RouteGuide for Service {
         let features = self.features.clone();
         tokio::spawn(async move {
             for feature in &features[..] {
-                if features::is_inside(feature, request.get_ref())
+                if in_range(feature, request.get_ref())
                     && tx.send(Ok(feature.clone())).await.is_err()
                 {
                     return;
@@ -139,6 +159,20 @@ impl RouteGuide for Service {
     }
 }
 
+fn in_range(feature: &Feature, area: &Rectangle) -> bool {
+    let (Some(place), Some(lo), Some(hi)) = (feature.location, area.lo, area.hi) else {
+        return false;
+    };
+    let left = min(lo.longitude, hi.longitude);
+    let right = max(lo.longitude, hi.longitude);
+    let top = max(lo.latitude, hi.latitude);
+    let bottom = min(lo.latitude, hi.latitude);
+    place.longitude >= left
+        && place.longitude <= right
+        && place.latitude >= bottom
+        && place.latitude <= top
+}
+
 /// The haversine formula, in metres.
 fn calc_distance(p1: &Point, p2: &Point) -> i32 {
     const CORD_FACTOR: f64 = 1e7;
@@ -154,12 +188,19 @@ fn calc_distance(p1: &Point, p2: &Point) -> i32 {
     (R * c) as i32
 }
 
+/// Those of a file, as messages of this program's.
+fn features(json: impl Read) -> Result<Vec<Feature>, DecodeError> {
+    let features = harness::features::read(json).into_iter();
+    let ours = features.map(|feature| Feature::decode(feature.encode_to_vec().as_slice()));
+    ours.collect()
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let flags = Flags::parse();
     let file = BufReader::new(File::open(flags.features_file)?);
     let service = Service {
-        features: Arc::new(features::read(file)),
+        features: Arc::new(features(file)?),
     };
     // What `serve` does, but it would not tell the port.
     let incoming = TcpIncoming::bind(flags.listen)?.with_nodelay(Some(true));
