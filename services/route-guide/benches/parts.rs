@@ -54,6 +54,10 @@ const SEARCHES: &[(usize, usize)] = &[
     (10_000_000, 1000),
 ];
 
+/// As many are searched in turn, and a sample is a search of each: what one finds in the caches is what the
+/// others left there.
+const AREAS: usize = 500;
+
 /// Uniform places, in the forms that are compared.
 struct Map {
     points: Vec<Point>,
@@ -104,7 +108,7 @@ impl Map {
             Point::new(moved(point.latitude(), 9e8), moved(point.longitude(), 18e8))
                 .expect("on the globe")
         };
-        let step = self.points.len() / 500;
+        let step = self.points.len() / AREAS;
         let around = self.points.iter().step_by(step);
         around
             .map(|&point| (corner(point, -1.0), corner(point, 1.0)))
@@ -131,7 +135,7 @@ fn search(
 }
 
 /// The numbers of the places in an area, in the order of the file.
-#[divan::bench(args = SEARCHES)]
+#[divan::bench(args = SEARCHES, sample_count = 20, sample_size = AREAS as u32)]
 fn inside(bencher: Bencher<'_, '_>, case: (usize, usize)) {
     search(bencher, case, |map, a, b| {
         map.places
@@ -141,7 +145,7 @@ fn inside(bencher: Bencher<'_, '_>, case: (usize, usize)) {
     });
 }
 
-#[divan::bench(args = SEARCHES)]
+#[divan::bench(args = SEARCHES, sample_count = 20, sample_size = AREAS as u32)]
 fn inside_by_rstar(bencher: Bencher<'_, '_>, case: (usize, usize)) {
     search(bencher, case, |map, a, b| {
         let corners = [a, b].map(|point| [point.latitude(), point.longitude()]);
@@ -156,7 +160,7 @@ fn inside_by_rstar(bencher: Bencher<'_, '_>, case: (usize, usize)) {
     });
 }
 
-#[divan::bench(args = SEARCHES)]
+#[divan::bench(args = SEARCHES, sample_count = 20, sample_size = AREAS as u32)]
 fn inside_by_a_scan(bencher: Bencher<'_, '_>, case: (usize, usize)) {
     search(bencher, case, |map, a, b| {
         let area = Rectangle::between(a, b);
