@@ -15,7 +15,6 @@ use std::{
 ///
 /// Bytes in one buffer, where a channel of lines would take memory anew for each, on one thread, and give
 /// it back on another.
-#[derive(Default)]
 pub(crate) struct LogQueue {
     waiting: Mutex<Waiting>,
     changed: Condvar,
@@ -23,7 +22,6 @@ pub(crate) struct LogQueue {
     pub(crate) lost: AtomicUsize,
 }
 
-#[derive(Default)]
 struct Waiting {
     lines: Vec<u8>,
     /// There will be no more.
@@ -37,6 +35,17 @@ impl LogQueue {
     /// How long the writer leaves lines to gather after it has written, for otherwise it would take the
     /// core from the calls after each.
     const PAUSE: Duration = Duration::from_millis(5);
+
+    pub(crate) const fn new() -> Self {
+        Self {
+            waiting: Mutex::new(Waiting {
+                lines: Vec::new(),
+                ended: false,
+            }),
+            changed: Condvar::new(),
+            lost: AtomicUsize::new(0),
+        }
+    }
 
     /// Writes what comes until [`end`](Self::end). What cannot be written is gone: there is nobody to
     /// tell.
@@ -102,7 +111,7 @@ mod tests {
 
     #[test]
     fn lines_of_all_threads_come_out_whole() {
-        let queue = LogQueue::default();
+        let queue = LogQueue::new();
         let mut out = Vec::new();
         scope(|threads| {
             let writer = threads.spawn(|| queue.write_to(&mut out));
@@ -126,7 +135,7 @@ mod tests {
 
     #[test]
     fn too_much_is_counted_and_not_kept() {
-        let queue = LogQueue::default();
+        let queue = LogQueue::new();
         let line = "x".repeat(LogQueue::MOST / 4);
         for _ in 0..6 {
             say(&queue, &line);

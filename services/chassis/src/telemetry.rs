@@ -5,7 +5,6 @@ use std::{
     io::{self, IsTerminal as _, Write},
     os::fd::AsFd as _,
     sync::{
-        Arc, OnceLock,
         atomic::Ordering::Relaxed,
         mpsc::{self, Receiver},
     },
@@ -17,16 +16,15 @@ use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, util::Subscriber
 
 use crate::{Config, LogFormat, log_line::JsonLines, log_queue::LogQueue};
 
-static LINES: OnceLock<Arc<LogQueue>> = OnceLock::new();
+static LINES: LogQueue = LogQueue::new();
 
 /// How many lines have been lost because nobody read the earlier ones.
 pub(crate) fn dropped_lines() -> usize {
-    LINES.get().map_or(0, |lines| lines.lost.load(Relaxed))
+    LINES.lost.load(Relaxed)
 }
 
 /// Keeps the log going. What is still to be written is written when it is dropped, if somebody reads it.
 pub struct Logging {
-    lines: Arc<LogQueue>,
     /// Nothing is ever sent: it ends with the thread that writes.
     written: Receiver<()>,
 }
@@ -34,7 +32,7 @@ pub struct Logging {
 impl Drop for Logging {
     fn drop(&mut self) {
         const LONGEST: Duration = Duration::from_secs(2);
-        self.lines.end();
+        LINES.end();
         let _ = self.written.recv_timeout(LONGEST);
     }
 }
@@ -47,8 +45,7 @@ impl Drop for Logging {
 /// `RUST_LOG` is read as tracing-subscriber's `Targets`, not as its `EnvFilter`: levels by target, no
 /// span or field filters, and no regular expression engine in the binary.
 pub fn start_logging(config: &Config) -> Logging {
-    let queue = LINES.get_or_init(Arc::default).clone();
-    let mut lines = tracing_subscriber::fmt::layer().with_writer(queue.clone());
+    let mut lines = tracing_subscriber::fmt::layer().with_writer(|| &LINES);
     // Colours are for terminals, and there NO_COLOR turns them off.
     if !io::stdout().is_terminal() {
         lines.set_ansi(false);
@@ -62,12 +59,11 @@ pub fn start_logging(config: &Config) -> Logging {
         .with(config.rust_log.clone())
         .init();
     let (writing, written) = mpsc::channel();
-    let lines = queue.clone();
     thread::spawn(move || {
-        queue.write_to(standard_output());
+        LINES.write_to(standard_output());
         drop(writing);
     });
-    Logging { lines, written }
+    Logging { written }
 }
 
 /// Standard output, to which `io::stdout` would write each line by itself.
