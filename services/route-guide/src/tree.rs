@@ -98,8 +98,11 @@ impl Search {
         } else {
             let (before, rest) = part.split_at(part.ids.len() / 2);
             let (middle, after) = rest.split_at(1);
-            self.look_at(middle);
-            for &point in middle.points {
+            for (point, id) in middle.points.iter().copied().zip(middle.ids) {
+                // The ids lie elsewhere, and most of these are not asked for.
+                if self.area.contains(point) {
+                    self.found.push(*id);
+                }
                 let (low, high) = bounds.cut(axis, point);
                 let (lowest, highest) = self.area.along(axis);
                 if lowest <= point.along(axis) {
