@@ -51,11 +51,23 @@ pub(crate) fn read(
         take(location, name.into_owned())
     };
     let first = first_byte(&mut json).map_err(|error| error.to_string())?;
-    if first == Some(LINES) {
-        read_lines(json, &mut take)
-    } else {
-        read_array(json, &mut take).map_err(|error| error.to_string())
+    let read = match first {
+        Some(LINES) => read_lines(json, &mut take),
+        _ => read_array(json, &mut take).map_err(|error| error.to_string()),
+    };
+    read.map_err(|problem| on_one_line(&problem))
+}
+
+/// Without the line ends that a problem quotes from the file, and whatever else a terminal would obey.
+fn on_one_line(problem: &str) -> String {
+    let mut line = String::new();
+    for letter in problem.chars() {
+        match letter.is_control() {
+            true => line.extend(letter.escape_default()),
+            false => line.push(letter),
+        }
     }
+    line
 }
 
 /// The first byte that is not blank, which stays to be read, unlike the blanks.
@@ -280,6 +292,16 @@ mod tests {
         let longest = entry(1, 2, &"x".repeat((LONGEST - short) as usize));
         assert_eq!(longest.len() as u64, LONGEST);
         assert_eq!(entries(longest.as_bytes()).expect("read").len(), 1);
+    }
+
+    #[test]
+    fn a_problem_that_quotes_the_file_stays_on_one_line() {
+        let expected = r"unknown field `\n\u{1b}[2J`, expected `location` or `name`";
+        let odd = r#"{"\n\u001b[2J":1}"#;
+        for json in [odd.to_owned(), format!("[{odd}]")] {
+            let problem = problem(&json);
+            assert!(problem.contains(expected), "{problem}");
+        }
     }
 
     /// A file with some of its bytes changed.
