@@ -26,27 +26,25 @@ use tonic::{
     unused_qualifications,
     reason = "generated code"
 )]
-mod helloworld {
-    include!(concat!(env!("OUT_DIR"), "/stock/helloworld.rs"));
+mod wire {
+    pub mod helloworld {
+        include!(concat!(env!("OUT_DIR"), "/stock/helloworld.rs"));
+    }
+
+    pub mod routeguide {
+        include!(concat!(env!("OUT_DIR"), "/stock/routeguide.rs"));
+    }
 }
 
-#[allow(
-    clippy::all,
-    unreachable_pub,
-    unused_qualifications,
-    reason = "generated code"
-)]
-mod routeguide {
-    include!(concat!(env!("OUT_DIR"), "/stock/routeguide.rs"));
-}
-
-use helloworld::{
-    HelloReply, HelloRequest,
-    greeter_server::{Greeter, GreeterServer},
-};
-use routeguide::{
-    Feature, Point, Rectangle, RouteNote, RouteSummary,
-    route_guide_server::{RouteGuide, RouteGuideServer},
+use wire::{
+    helloworld::{
+        HelloReply, HelloRequest,
+        greeter_server::{Greeter, GreeterServer},
+    },
+    routeguide::{
+        Feature, Point, Rectangle, RouteNote, RouteSummary,
+        route_guide_server::{RouteGuide, RouteGuideServer},
+    },
 };
 
 /// tonic's own examples, to be measured
