@@ -24,6 +24,17 @@ use tonic::{Status, body::Body};
 
 use crate::tls::Tls;
 
+/// How far a server may be ahead of the reader of one stream, in bytes.
+const STREAM_WINDOW: u32 = 64 * 1024;
+
+/// As much as HTTP/2 allows: what may be unread is bounded by the windows of the streams.
+///
+/// h2 charges each unread DATA frame of less than 256 bytes for what is missing to that, and ends the
+/// connection (GOAWAY, `too_many_data_frames`) when this comes to half of the connection's window. Servers
+/// such as grpc-go send each message in a frame of its own, of five bytes at least, so that there must be
+/// streams × stream window ÷ 5 × 251 ≤ connection window ÷ 2.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+
 /// Sends calls on a connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Sender {
@@ -102,6 +113,8 @@ impl Connector {
         });
         let (requests, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
@@ -218,4 +231,16 @@ pub(crate) fn lost(error: hyper::Error) -> Status {
     let mut status = Status::unavailable(format!("the connection is lost: {text}"));
     status.set_source(Arc::new(error));
     status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CONNECTION_WINDOW, STREAM_WINDOW};
+
+    #[test]
+    fn as_many_streams_as_our_servers_allow_may_be_full_of_small_messages() {
+        const STREAMS: u64 = 200;
+        let charged = STREAMS * u64::from(STREAM_WINDOW) / 5 * 251;
+        assert!(charged <= u64::from(CONNECTION_WINDOW) / 2, "{charged}");
+    }
 }
