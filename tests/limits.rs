@@ -64,13 +64,17 @@ async fn one_peer_has_its_share_of_the_connections_and_all_have_theirs() {
 }
 
 #[tokio::test]
-async fn a_call_too_many_is_told_to_come_back_and_health_is_not_counted() {
-    let server = start(scripted::APP, &["--max-calls", "1"]).await;
+async fn a_call_too_many_is_told_to_come_back_and_a_health_check_is_none() {
+    let server = start(
+        scripted::APP,
+        &["--max-calls", "2", "--max-calls-per-peer", "2"],
+    )
+    .await;
     let client = Conversation::with(server.addr).await;
     let mut watch = client.call("/grpc.health.v1.Health/Watch", &[]).await;
     watch.send(&b"\0\0\0\0\0"[..], true);
     let _watching = watch.head().await;
-    let name = "chat that takes the only place";
+    let name = "chat that takes the last place";
     let mut chat = client.call(BOTH, &[]).await;
     chat.say(&hello(name));
     let (_, mut replies, mut request) = chat.head().await;

@@ -124,6 +124,7 @@ impl Greeter for Scripted {
                 match name.split(' ').next() {
                     Some("hang") => pending().await,
                     Some("panic") => panic!("as told"),
+                    Some("small") => for _ in 0..50_000 { yield Ok(reply("small")) },
                     // Always ready, and large, so that buffers fill.
                     Some("endless") => loop { yield Ok(reply(&"x".repeat(16 * 1024))) },
                     _ => {}

@@ -2,8 +2,11 @@
 
 use std::io::Write as _;
 
-use flate2::{Compression, write::GzEncoder};
-use harness::{Conversation, Ending, framed, start};
+use flate2::{
+    Compression,
+    write::{GzEncoder, ZlibEncoder},
+};
+use harness::{Conversation, Ending, framed, frames, start};
 use http::Request;
 use prost::Message as _;
 use proto::helloworld::HelloReply;
@@ -201,17 +204,70 @@ fn packed(message: &[u8], encoding: &str) -> Vec<u8> {
             encoder.write_all(message).expect("memory");
             encoder.finish().expect("memory")
         }
+        "deflate" => {
+            let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+            encoder.write_all(message).expect("memory");
+            encoder.finish().expect("memory")
+        }
         _ => zstd::encode_all(message, 0).expect("memory"),
     };
-    let length = u32::try_from(packed.len()).expect("short");
-    [&[1], &length.to_be_bytes()[..], &packed].concat()
+    frames::message(1, &packed)
+}
+
+#[tokio::test]
+async fn a_reply_is_not_compressed_for_a_client_that_does_not_accept_it() {
+    let server = start(greeter::APP, &[]).await;
+    let client = Conversation::with(server.addr).await;
+    for (accepted, compressed) in [
+        ("identity", 0),
+        ("identity,deflate", 0),
+        ("identity, gzip", 1),
+    ] {
+        let headers = [
+            ("grpc-encoding", "gzip"),
+            ("grpc-accept-encoding", accepted),
+        ];
+        let mut call = client.call(UNARY, &headers).await;
+        call.send(packed(&hello("x").encode_to_vec(), "gzip"), true);
+        assert_eq!(
+            call.end().await.body.first(),
+            Some(&compressed),
+            "{accepted}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_member_of_a_gzip_message_is_read_and_nothing_else_may_follow() {
+    let server = start(greeter::APP, &[]).await;
+    let client = Conversation::with(server.addr).await;
+    let member = |name: &str| packed(&hello(name).encode_to_vec(), "gzip")[5..].to_vec();
+    let accepts = [
+        ("grpc-encoding", "gzip"),
+        ("grpc-accept-encoding", "identity"),
+    ];
+    let mut call = client.call(UNARY, &accepts).await;
+    call.send(
+        frames::message(1, &[member("first"), member("second")].concat()),
+        true,
+    );
+    // In protobuf, the last value of a field counts.
+    let body = call.end().await.body;
+    assert!(body.ends_with(b"second"), "{body:?}");
+
+    let rest = |encoding| [&packed(b"", encoding)[5..], b"rest"].concat();
+    for encoding in ["gzip", "deflate", "zstd"] {
+        let mut call = client.call(UNARY, &[("grpc-encoding", encoding)]).await;
+        call.send(frames::message(1, &rest(encoding)), true);
+        assert_eq!(call.end().await.code(), Some(Code::Internal), "{encoding}");
+    }
 }
 
 #[tokio::test]
 async fn packed_requests_are_taken_and_answered_in_kind() {
     let server = start(greeter::APP, &[]).await;
     let client = Conversation::with(server.addr).await;
-    for encoding in ["gzip", "zstd"] {
+    for encoding in ["gzip", "deflate", "zstd"] {
         let mut call = client.call(UNARY, &[("grpc-encoding", encoding)]).await;
         call.send(packed(&hello("packed").encode_to_vec(), encoding), true);
         let ending = call.end().await;
@@ -229,7 +285,10 @@ async fn packed_requests_are_taken_and_answered_in_kind() {
     .await;
     assert_eq!(ending.body.first(), Some(&0), "a plain message");
     assert!(!ending.headers.contains_key("grpc-encoding"));
-    assert_eq!(ending.headers["grpc-accept-encoding"], "identity,gzip,zstd");
+    assert_eq!(
+        ending.headers["grpc-accept-encoding"],
+        "identity,deflate,gzip,zstd"
+    );
 }
 
 #[tokio::test]
@@ -240,7 +299,7 @@ async fn an_unknown_encoding_is_unimplemented_and_the_known_ones_are_named() {
     assert_eq!(ending.code(), Some(Code::Unimplemented));
     assert_eq!(
         ending.field("grpc-accept-encoding"),
-        Some("identity,gzip,zstd")
+        Some("identity,deflate,gzip,zstd")
     );
 }
 

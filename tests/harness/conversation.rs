@@ -1,6 +1,6 @@
 //! gRPC by hand, over HTTP/2.
 
-use std::net::SocketAddr;
+use std::{future::poll_fn, io, net::SocketAddr, task::Poll};
 
 use bytes::Bytes;
 use h2::{
@@ -9,10 +9,16 @@ use h2::{
 };
 use http::{HeaderMap, Request};
 use prost::Message;
-use tokio::{net::TcpStream, task::JoinHandle};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    task::JoinHandle,
+};
 use tonic::Code;
 
 use crate::within;
+
+/// As RFC 9113, 6.9.2, has it.
+const WINDOW: u32 = 65_535;
 
 /// A connection on which calls are made with nothing that a gRPC client adds: no deadline of its own,
 /// no look at what comes.
@@ -26,13 +32,27 @@ pub struct Conversation {
 impl Conversation {
     /// Connects.
     pub async fn with(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr)
-            .await
-            .expect("a server that listens");
+        Self::begin(TcpStream::connect(addr).await, addr, WINDOW).await
+    }
+
+    /// Connects from this address of the loopback network.
+    pub async fn from(source: [u8; 4], addr: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((source, 0).into()).expect("a free port");
+        Self::begin(socket.connect(addr).await, addr, WINDOW).await
+    }
+
+    /// Connects, and allows for so many bytes of each reply until they are taken.
+    pub async fn with_window(addr: SocketAddr, window: u32) -> Self {
+        Self::begin(TcpStream::connect(addr).await, addr, window).await
+    }
+
+    async fn begin(stream: io::Result<TcpStream>, addr: SocketAddr, window: u32) -> Self {
         let handshake = h2::client::Builder::new()
+            .initial_window_size(window)
             // C++ sends each message of a stream as a frame, which h2 takes for an attack on its memory.
             .data_frame_budget(1 << 30)
-            .handshake(stream);
+            .handshake(stream.expect("a server that listens"));
         let (requests, connection) = handshake.await.expect("HTTP/2");
         let connection = tokio::spawn(async {
             // However it ends: the calls know.
@@ -106,6 +126,36 @@ impl Call {
     /// Sends the last message.
     pub fn say_last(&mut self, message: &impl Message) {
         self.send(framed(message), true);
+    }
+
+    /// Sends a message so many times, each in a frame of its own, as fast as its window allows.
+    pub async fn say_often(&mut self, message: &impl Message, times: usize) {
+        let message = framed(message);
+        for _ in 0..times {
+            self.request.reserve_capacity(message.len());
+            while self.request.capacity() < message.len() {
+                let more = within(poll_fn(|cx| self.request.poll_capacity(cx))).await;
+                more.expect("an open stream").expect("no reset");
+            }
+            self.send(message.clone(), false);
+        }
+    }
+
+    /// Sends a message, each in a frame of its own, until there is no room in the window.
+    pub async fn fill_window(&mut self, message: &impl Message) {
+        let message = framed(message);
+        self.request.reserve_capacity(WINDOW as usize);
+        poll_fn(|cx| {
+            while let Poll::Ready(more) = self.request.poll_capacity(cx) {
+                more.expect("an open stream").expect("no reset");
+            }
+            Poll::Ready(())
+        })
+        .await;
+        while self.request.capacity() >= message.len() {
+            self.send(message.clone(), false);
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Sends bytes.

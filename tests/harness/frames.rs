@@ -265,8 +265,13 @@ impl Peer {
     /// Connects, and sends nothing.
     pub async fn connect(addr: SocketAddr) -> Result<Self, String> {
         let stream = TcpStream::connect(addr).await;
+        let stream = stream.map_err(|error| format!("no connection: {error}"))?;
+        // So that what is sent after an answer does not wait for an acknowledgement.
+        stream
+            .set_nodelay(true)
+            .map_err(|error| error.to_string())?;
         Ok(Self {
-            stream: stream.map_err(|error| format!("no connection: {error}"))?,
+            stream,
             hpack: Decoder::new(),
             heard: Heard::default(),
         })

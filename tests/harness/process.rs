@@ -120,6 +120,14 @@ impl Process {
         Self::spawn(shell, FREE_PORT).await
     }
 
+    /// Starts one whose limit of open files is soft: it may raise that itself.
+    pub async fn start_with_soft_limit(files: u32, name: &str, arguments: &[&str]) -> Self {
+        let limit = format!(r#"ulimit -S -n {files} && exec "$0" "$@""#);
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &limit]).arg(binary(name)).args(arguments);
+        Self::spawn(shell, FREE_PORT).await
+    }
+
     async fn spawn(mut command: Command, listen: &str) -> Self {
         let mut child = command
             .args(["--listen", listen, "--admin-listen", FREE_PORT])

@@ -13,6 +13,7 @@ use cli::{Connection, printable};
 mod cases;
 mod packing;
 mod testing;
+mod unpacking;
 mod wire;
 
 use cases::Case;

@@ -11,7 +11,7 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use flate2::{Compression, bufread::GzEncoder};
 use http::{Extensions, HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
-use tonic::{body::Body, codegen::StdError};
+use tonic::body::Body;
 
 /// Which messages of a request or a response are to be sent packed, in their order; those that it does
 /// not reach are not. An extension of what is sent.
@@ -29,26 +29,10 @@ impl Packed {
         flags.pop_front()
     }
 
-    fn push(&self, flag: u8) {
+    pub(crate) fn push(&self, packed: bool) {
         let mut flags = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        flags.push_back(flag == 1);
+        flags.push_back(packed);
     }
-}
-
-/// Has [`Packed`] tell of the messages of a body.
-pub(crate) fn watch<B>(extensions: &mut Extensions, body: B) -> Body
-where
-    B: hyper::body::Body<Data = Bytes, Error: Into<StdError>> + Send + 'static,
-{
-    let packed = Packed::default();
-    extensions.insert(packed.clone());
-    let mut messages = Messages::default();
-    Body::new(body.map_frame(move |frame| {
-        if let Some(data) = frame.data_ref() {
-            messages.feed(data, |flag| packed.push(flag));
-        }
-        frame
-    }))
 }
 
 /// Does to the messages of a body, as tonic has encoded it, what [`Pack`] says.
@@ -90,37 +74,4 @@ fn gzip(bytes: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(bytes, Compression::default());
     encoder.read_to_end(&mut packed).expect("enough memory");
     packed.into()
-}
-
-/// Finds the messages in a body that comes cut at any place.
-#[derive(Default)]
-struct Messages {
-    /// As much as has come of a flag byte and a length of four.
-    prefix: Vec<u8>,
-    /// What has not come of a message.
-    left: usize,
-}
-
-impl Messages {
-    fn feed(&mut self, mut data: &[u8], mut flag: impl FnMut(u8)) {
-        while !data.is_empty() {
-            let wanted = if self.left > 0 {
-                self.left
-            } else {
-                5 - self.prefix.len()
-            };
-            let (taken, rest) = data.split_at(wanted.min(data.len()));
-            data = rest;
-            if self.left > 0 {
-                self.left -= taken.len();
-                continue;
-            }
-            self.prefix.extend_from_slice(taken);
-            if let &[first, a, b, c, d] = self.prefix.as_slice() {
-                flag(first);
-                self.left = u32::from_be_bytes([a, b, c, d]) as usize;
-                self.prefix.clear();
-            }
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, process::ExitCode, task};
 
 use bytes::Bytes;
-use chassis::{App, Encoding, RequestBody, Services};
+use chassis::{App, RequestBody, Services};
 use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::BodyExt as _;
 use tonic::{
@@ -25,9 +25,7 @@ const APP: App<Settings> = App {
     listen: "127.0.0.1:0",
     services: |_| {
         let services = Services::described_by(tonic::include_file_descriptor_set!("testing"));
-        let server = TestServiceServer::new(TestService)
-            .max_decoding_message_size(LONGEST)
-            .accept_compressed(Encoding::Gzip);
+        let server = TestServiceServer::new(TestService).max_decoding_message_size(LONGEST);
         Ok(services.serve(Tapped(server), LONGEST))
     },
 };
@@ -67,7 +65,9 @@ impl Service<Request<RequestBody>> for Tapped {
             let value = parts.headers.get(&name).cloned();
             value.map(|value| (name, value))
         });
-        let body = packing::watch(&mut parts.extensions, body);
+        let packed = packing::Packed::default();
+        parts.extensions.insert(packed.clone());
+        let body = body.inspect_compressed(move |compressed| packed.push(compressed));
         let answer = self.0.call(Request::from_parts(parts, body));
         Box::pin(async move {
             let (mut parts, body) = answer.await?.into_parts();

@@ -10,7 +10,7 @@ use tonic::{
     codegen::{BoxFuture, Service, StdError},
 };
 
-use crate::{CommandLine, packing};
+use crate::{CommandLine, packing, unpacking};
 
 /// A channel that heeds [`Pack`](packing::Pack) and gives [`Packed`](packing::Packed).
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ where
         let answer = self.0.call(Request::from_parts(parts, body));
         Box::pin(async move {
             let (mut parts, body) = answer.await?.into_parts();
-            let body = packing::watch(&mut parts.extensions, body);
+            let body = unpacking::watch(&mut parts.extensions, body);
             Ok(Response::from_parts(parts, body))
         })
     }

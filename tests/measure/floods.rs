@@ -34,7 +34,9 @@ impl Flood {
 }
 
 pub(crate) async fn rapid_reset(side: Side) -> Finding {
-    resets(side, |out, stream| {
+    // As short as can be: three fields of the static table (RFC 7541, A).
+    let block = vec![0x83, 0x86, 0x84];
+    resets(side, block, |out, stream| {
         wire::frame(out, RST_STREAM, 0, stream, &8_u32.to_be_bytes());
     })
     .await
@@ -42,19 +44,19 @@ pub(crate) async fn rapid_reset(side: Side) -> Finding {
 
 /// The server is made to reset the stream: a window that was open cannot be opened by 2^31 - 1 more.
 pub(crate) async fn made_you_reset(side: Side) -> Finding {
-    resets(side, |out, stream| {
+    resets(side, wire::call(CHAT), |out, stream| {
         wire::frame(out, WINDOW_UPDATE, 0, stream, &WHOLE_WINDOW);
     })
     .await
 }
 
-async fn resets(side: Side, reset: fn(&mut Vec<u8>, u32)) -> Finding {
+async fn resets(side: Side, block: Vec<u8>, reset: fn(&mut Vec<u8>, u32)) -> Finding {
     const STREAMS: u32 = 1_000_000;
     let subject = Subject::start(side, GREETER).await;
     let good = GoodClient::start(subject.addr);
     tokio::time::sleep(Duration::from_millis(200)).await;
     let before = subject.rss();
-    let flood = flood(subject.addr, STREAMS, reset).await;
+    let flood = flood(subject.addr, STREAMS, block, reset).await;
     let served = good.stop();
     let (mb, rss) = growth(before, subject.peak_rss());
     let streams = flood.streams();
@@ -76,7 +78,7 @@ pub(crate) async fn streams(side: Side) -> Finding {
     const STREAMS: u32 = 20_000;
     let subject = Subject::start(side, GREETER).await;
     let before = subject.rss();
-    let flood = flood(subject.addr, STREAMS, |_, _| {}).await;
+    let flood = flood(subject.addr, STREAMS, wire::call(CHAT), |_, _| {}).await;
     let (mb, rss) = growth(before, subject.peak_rss());
     let opened = if flood.closed {
         flood.streams()
@@ -95,10 +97,14 @@ pub(crate) async fn streams(side: Side) -> Finding {
 }
 
 /// Opens so many streams, and does to each what `then` says.
-async fn flood(addr: SocketAddr, streams: u32, then: fn(&mut Vec<u8>, u32)) -> Flood {
+async fn flood(
+    addr: SocketAddr,
+    streams: u32,
+    block: Vec<u8>,
+    then: fn(&mut Vec<u8>, u32),
+) -> Flood {
     let (mut reader, mut writer) = wire::connect(addr).await.into_split();
     let sent = tokio::spawn(async move {
-        let block = wire::call(CHAT);
         let mut out = Vec::new();
         for stream in (0..streams).map(|nth| 2 * nth + 1) {
             wire::frame(&mut out, HEADERS, END_HEADERS, stream, &block);

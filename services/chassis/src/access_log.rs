@@ -16,12 +16,13 @@ use tonic::{Code, Status};
 
 use crate::{
     body::{Messages, Traffic, message_length},
-    call::Held,
-    call_task::CallTask,
-    health,
+    call::InFlight,
+    guard::Guarded,
+    health::Kind,
     metrics::Metrics,
     services::Method,
     status::code_name,
+    stream::ResponseBody,
 };
 
 // Looking a header up by its text takes twice as long.
@@ -40,7 +41,8 @@ pub(crate) struct Call {
     /// None where there is no such method.
     method: Option<Arc<Method>>,
     metrics: Arc<Metrics>,
-    held: Held,
+    kind: Kind,
+    in_flight: Arc<InFlight>,
     /// The `grpc-status` that went out. While there is none, a call that ends was cancelled.
     code: Option<Code>,
 }
@@ -49,9 +51,10 @@ impl Call {
     pub(crate) fn begin(
         began: Instant,
         request: &Parts,
+        kind: Kind,
         method: Option<&Arc<Method>>,
         metrics: Arc<Metrics>,
-        held: Held,
+        in_flight: Arc<InFlight>,
     ) -> Self {
         let header = |name: &HeaderName| request.headers.get(name).cloned();
         Self {
@@ -63,7 +66,8 @@ impl Call {
             traffic: Arc::default(),
             method: method.cloned(),
             metrics,
-            held,
+            kind,
+            in_flight,
             code: None,
         }
     }
@@ -74,7 +78,7 @@ impl Call {
     }
 
     /// Follows the call through the body of its response.
-    pub(crate) fn follow<B>(mut self, response: Response<B>) -> Response<Followed<B>> {
+    pub(crate) fn follow(mut self, response: Response<Guarded>) -> Response<Followed> {
         self.note_status(response.headers());
         response.map(|body| Followed {
             body,
@@ -93,9 +97,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         let broke_off = self.traffic.broke_off.load(Relaxed);
-        let code = (self.code.filter(|_| !broke_off))
-            .or_else(CallTask::given_up)
-            .unwrap_or(Code::Cancelled);
+        let code = self.code.filter(|_| !broke_off).unwrap_or(Code::Cancelled);
         let took = self.began.elapsed();
         (self.metrics).call_ended(self.method.as_deref(), code, took);
         let method = self.uri.path();
@@ -109,7 +111,7 @@ impl Drop for Call {
                     duration_ms = took.as_micros() as f64 / 1000.0,
                     messages_in = self.traffic.received.load(Relaxed),
                     messages_out = self.traffic.sent.load(Relaxed),
-                    peer = self.held.open.peer().addr,
+                    peer = self.in_flight.open.peer().addr,
                     forwarded_for = text(self.forwarded_for.as_ref()).as_deref().map(shortened),
                     trace_id = text(self.trace_id.as_ref()).as_deref().map(shortened),
                     user_agent = text(self.user_agent.as_ref()).as_deref().map(shortened),
@@ -118,7 +120,12 @@ impl Drop for Call {
             };
         }
         // Health checks come every few seconds from every side and would drown the rest.
-        if health::is_check(method) {
+        let is_routine = match self.kind {
+            Kind::Rpc => false,
+            Kind::LoadBalancerCheck | Kind::Check => code == Code::Ok,
+            Kind::Watch => true,
+        };
+        if is_routine {
             line!(debug);
         } else {
             line!(info);
@@ -144,13 +151,27 @@ fn shortened(text: &str) -> &str {
 }
 
 /// A response body that reports to the call it belongs to.
-pub(crate) struct Followed<B> {
-    body: B,
+pub(crate) struct Followed {
+    body: Guarded,
     call: Call,
     messages: Messages,
 }
 
-impl<B: Body<Data = Bytes, Error = Status> + Unpin> Body for Followed<B> {
+impl ResponseBody for Followed {
+    fn in_flight(&self) -> Option<Arc<InFlight>> {
+        Some(self.call.in_flight.clone())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.body.deadline()
+    }
+
+    fn abort(&mut self, code: Code) {
+        self.call.code = Some(code);
+    }
+}
+
+impl Body for Followed {
     type Data = Bytes;
     type Error = Status;
 

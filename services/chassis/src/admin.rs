@@ -3,28 +3,40 @@
 //! It never asks for TLS, so the kubelet's gRPC probe, VPC Lattice and `healthcheck` reach it whatever
 //! the gRPC listener demands. Keep it inside the network.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::future;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-};
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
     net::TcpStream,
     select,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
+use tonic::Code;
 
 use crate::{
-    call::{Shared, answer},
+    access_log::Followed,
+    call::{InFlight, Shared, respond},
     connection::{Peer, speaks},
+    http2,
+    incoming::Incoming,
     lifecycle::Phase,
+    stream::ResponseBody,
     tls::Tls,
+    watched::Watched,
 };
+
+/// What the pages are made of.
+struct Pages {
+    name: &'static str,
+    shared: Arc<Shared>,
+    tls: Option<Tls>,
+}
 
 /// Serves one connection, HTTP/1.1 or HTTP/2, until the peer is done with it, or the process is.
 ///
@@ -34,53 +46,131 @@ pub(crate) async fn serve(
     shared: Arc<Shared>,
     tls: Option<Tls>,
     stream: TcpStream,
-    peer: SocketAddr,
+    addr: SocketAddr,
 ) {
     let closed = shared.lifecycle.reached(Phase::Closed);
-    let too_old = sleep(*shared.limits.max_connection_age);
+    let pages = Arc::new(Pages { name, shared, tls });
+    future::select(pin!(closed), pin!(converse(pages, stream, addr))).await;
+}
+
+async fn converse(pages: Arc<Pages>, stream: TcpStream, addr: SocketAddr) {
+    let shared = &pages.shared;
     let deadline = Instant::now() + *shared.limits.handshake_timeout;
     if !speaks(&stream, deadline, &shared.lifecycle).await {
         return;
     }
-    let peer = Arc::new(Peer::new(peer, Vec::new(), shared.lifecycle.closing()));
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (shared, tls, peer) = (shared.clone(), tls.clone(), peer.clone());
-        async move {
-            Ok::<_, Infallible>(if request.method() == Method::POST {
-                answer(&shared, &peer, request).await.map(Either::Right)
-            } else {
-                page(name, &shared, tls.as_ref(), request.uri().path()).map(Either::Left)
-            })
+    let Ok(Ok((is_http2, stream))) = timeout_at(deadline, protocol(stream)).await else {
+        return;
+    };
+    if is_http2 {
+        let peer = Arc::new(Peer::new(addr, Vec::new(), shared));
+        let served = http2::serve(shared, &peer, stream, |request| {
+            page_or_call(pages.clone(), peer.clone(), request)
+        });
+        if let Err(why) = served.await {
+            shared.connection_failed(&peer.addr, &why);
         }
-    });
-    let mut settings = auto::Builder::new(TokioExecutor::new());
-    settings
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(5));
-    settings
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(20);
-    let connection = settings.serve_connection(TokioIo::new(stream), service);
-    select! {
-        _ = connection => {}
-        () = closed => {}
-        () = too_old => {}
+    } else {
+        let too_old = sleep(*shared.limits.max_connection_age);
+        select! {
+            () = http1(&pages, stream) => {}
+            () = too_old => {}
+        }
     }
 }
 
-fn page(name: &str, shared: &Shared, tls: Option<&Tls>, path: &str) -> Response<Full<Bytes>> {
-    let (status, text) = match path {
-        "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" => readiness(shared, tls.and_then(Tls::problem)),
-        "/metrics" => (StatusCode::OK, shared.metrics.text()),
-        "/version" => (StatusCode::OK, format!("{name} {}\n", crate::VERSION)),
-        _ => (
-            StatusCode::NOT_FOUND,
-            "/healthz /readyz /metrics /version\n".to_owned(),
-        ),
-    };
+/// Whether the peer speaks HTTP/2, and the stream from its beginning.
+async fn protocol(
+    mut stream: TcpStream,
+) -> io::Result<(bool, impl AsyncRead + AsyncWrite + Send + Unpin)> {
+    // RFC 9113, 3.4. No method of HTTP/1.1 is PRI.
+    const PREFACE: &[u8] = b"PRI ";
+    let mut begin = Vec::with_capacity(PREFACE.len());
+    while begin.len() < PREFACE.len() && PREFACE.starts_with(&begin) {
+        let left = PREFACE.len() - begin.len();
+        if (&mut stream).take(left as u64).read_buf(&mut begin).await? == 0 {
+            break;
+        }
+    }
+    let is_http2 = begin == PREFACE;
+    let (read, write) = stream.into_split();
+    let read = io::Cursor::new(begin).chain(read);
+    Ok((is_http2, tokio::io::join(read, write)))
+}
+
+async fn http1(pages: &Arc<Pages>, stream: impl AsyncRead + AsyncWrite + Send + Unpin) {
+    let service = service_fn(|request: Request<hyper::body::Incoming>| {
+        let page = match *request.method() {
+            Method::GET | Method::HEAD => pages.page(request.uri().path()),
+            _ => text(StatusCode::METHOD_NOT_ALLOWED, "expected GET\n".to_owned()),
+        };
+        async { Ok::<_, Infallible>(page) }
+    });
+    let stream = Watched::without_frames(stream, &pages.shared.limits);
+    // However it ends: there is nobody to tell.
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(5))
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+async fn page_or_call(
+    pages: Arc<Pages>,
+    peer: Arc<Peer>,
+    request: Request<Incoming>,
+) -> Response<Either<Followed, Full<Bytes>>> {
+    match *request.method() {
+        Method::POST => respond(&pages.shared, &peer, request)
+            .await
+            .map(Either::Left),
+        _ => pages.page(request.uri().path()).map(Either::Right),
+    }
+}
+
+impl ResponseBody for Either<Followed, Full<Bytes>> {
+    fn in_flight(&self) -> Option<Arc<InFlight>> {
+        match self {
+            Self::Left(call) => call.in_flight(),
+            Self::Right(_) => None,
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Left(call) => call.deadline(),
+            Self::Right(_) => None,
+        }
+    }
+
+    fn abort(&mut self, code: Code) {
+        if let Self::Left(call) = self {
+            call.abort(code);
+        }
+    }
+}
+
+impl Pages {
+    fn page(&self, path: &str) -> Response<Full<Bytes>> {
+        let (shared, tls) = (&self.shared, self.tls.as_ref());
+        let (status, page) = match path {
+            "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
+            "/readyz" => readiness(shared, tls.and_then(Tls::problem)),
+            "/metrics" => (StatusCode::OK, shared.metrics.text()),
+            "/version" => (
+                StatusCode::OK,
+                format!("{} {}\n", self.name, crate::VERSION),
+            ),
+            _ => (
+                StatusCode::NOT_FOUND,
+                "/healthz /readyz /metrics /version\n".to_owned(),
+            ),
+        };
+        text(status, page)
+    }
+}
+
+fn text(status: StatusCode, text: String) -> Response<Full<Bytes>> {
     let mut page = Response::new(Full::from(text));
     *page.status_mut() = status;
     page

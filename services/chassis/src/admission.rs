@@ -23,10 +23,10 @@ struct Open {
 }
 
 impl Admission {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(most: usize, limits: &Limits) -> Self {
         Self {
             open: Arc::default(),
-            most: limits.max_connections as usize,
+            most,
             most_per_peer: limits.max_connections_per_peer as usize,
         }
     }
@@ -77,7 +77,7 @@ impl Drop for Admitted {
 }
 
 /// Whom an address belongs to: one who has an IPv6 address has 2^64 of them.
-fn peer(address: IpAddr) -> IpAddr {
+pub(crate) fn peer(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

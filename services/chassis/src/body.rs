@@ -12,11 +12,14 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::task::coop;
 use tonic::Status;
 
-use crate::splitter::Splitter;
+use crate::{
+    compression::{Compression, Decompressor},
+    incoming::Incoming,
+    splitter::Splitter,
+};
 
 /// What has been seen of a call so far.
 #[derive(Debug, Default)]
@@ -45,56 +48,66 @@ pub(crate) struct Allowed {
 }
 
 /// A request body that counts its messages, refuses those that are not allowed before any memory is
-/// taken for them, and whose early end is an error.
+/// taken for them, decompresses them, and whose early end is an error.
 ///
 /// tonic takes a stream that the client has reset for one that has come to its end, so a
-/// client-streaming handler would go on to commit what the client has just called off. ABORTED is
+/// client-streaming handler would go on to commit what the client has just cancelled. ABORTED is
 /// passed on to the handler; the client does not hear of it any more.
 /// <https://github.com/grpc/grpc-rust/issues/2410>
-#[derive(Debug)]
 pub struct RequestBody {
     incoming: Incoming,
+    decompressor: Option<Decompressor>,
     messages: Messages,
     allowed: Allowed,
     refused: Option<Status>,
     traffic: Arc<Traffic>,
+    inspect: Option<Box<dyn FnMut(bool) + Send>>,
+}
+
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestBody").finish_non_exhaustive()
+    }
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, allowed: Allowed, traffic: Arc<Traffic>) -> Self {
-        traffic
-            .request_ended
-            .store(incoming.is_end_stream(), Relaxed);
-        Self {
+    pub(crate) fn new(
+        incoming: Incoming,
+        compression: Option<Compression>,
+        allowed: Allowed,
+        traffic: Arc<Traffic>,
+    ) -> Self {
+        let decompressor =
+            compression.map(|compression| Decompressor::new(compression, allowed.message_bytes));
+        let body = Self {
             incoming,
+            decompressor,
             messages: Messages::new(),
             allowed,
             refused: None,
             traffic,
-        }
+            inspect: None,
+        };
+        body.note_end();
+        body
+    }
+
+    /// Has `inspect` told of each message, as it begins, whether it is compressed.
+    #[must_use]
+    pub fn inspect_compressed(mut self, inspect: impl FnMut(bool) + Send + 'static) -> Self {
+        self.inspect = Some(Box::new(inspect));
+        self
     }
 
     /// What the service gets to see of `data`: all of it, or what stands before a message that is
     /// refused.
     fn admit(&mut self, mut data: Bytes) -> Bytes {
-        let Allowed {
-            message_bytes,
-            messages,
-        } = self.allowed;
+        let (allowed, inspect) = (self.allowed, &mut self.inspect);
         let fed = self.messages.feed(&data, |before, prefix| {
-            let length = message_length(prefix);
-            if before >= messages {
-                // <https://github.com/grpc/grpc/blob/master/doc/statuscodes.md>
-                Err(Status::unimplemented(
-                    "this method takes one request message",
-                ))
-            } else if length > message_bytes {
-                Err(Status::resource_exhausted(format!(
-                    "a message of {length} bytes, and at most {message_bytes} are allowed"
-                )))
-            } else {
-                Ok(length)
+            if let Some(inspect) = inspect {
+                inspect(prefix[0] == 1);
             }
+            allowed.check(before, message_length(prefix))
         });
         if let Err((before, refused)) = fed {
             data.truncate(before);
@@ -103,12 +116,57 @@ impl RequestBody {
         self.traffic
             .received
             .store(self.messages.complete(), Relaxed);
-        data
+        let Some(decompressor) = &mut self.decompressor else {
+            return data;
+        };
+        let (messages, problem) = decompressor.feed(&data);
+        self.refused = problem.or(self.refused.take());
+        messages
     }
 
-    fn broke_off(&self, why: impl fmt::Display) -> Status {
+    /// What there is to say when no more data comes.
+    fn end(&mut self) -> Option<Result<Frame<Bytes>, Status>> {
+        let rest = self.decompressor.as_mut().map(Decompressor::rest);
+        if let Some(rest) = rest.filter(|rest| !rest.is_empty()) {
+            // tonic says what is wrong with it.
+            return Some(Ok(Frame::data(rest)));
+        }
+        let none = self.messages.complete() == 0 && self.messages.between();
+        (none && self.allowed.messages == 1).then(|| {
+            // <https://github.com/grpc/grpc/blob/master/doc/statuscodes.md>
+            let missing = Status::unimplemented("this method takes one request message: none came");
+            self.refused = Some(missing.clone());
+            Err(missing)
+        })
+    }
+
+    fn reset(&self, why: impl fmt::Display) -> Status {
         self.traffic.broke_off.store(true, Relaxed);
         Status::aborted(format!("the request broke off: {why}"))
+    }
+
+    fn note_end(&self) {
+        let ended = self.incoming.is_end_stream();
+        self.traffic.request_ended.store(ended, Relaxed);
+    }
+}
+
+impl Allowed {
+    /// How long a message is, if it may come behind so many.
+    fn check(self, before: u64, length: usize) -> Result<usize, Status> {
+        if before >= self.messages {
+            // <https://github.com/grpc/grpc/blob/master/doc/statuscodes.md>
+            Err(Status::unimplemented(
+                "this method takes one request message",
+            ))
+        } else if length > self.message_bytes {
+            Err(Status::resource_exhausted(format!(
+                "a message of {length} bytes, and at most {} are allowed",
+                self.message_bytes
+            )))
+        } else {
+            Ok(length)
+        }
     }
 }
 
@@ -126,30 +184,27 @@ impl Body for RequestBody {
         // HTTP/2 hands out what it has read without asking the scheduler, so a fast upload would keep
         // everything else of its call from being polled.
         let budget = ready!(coop::poll_proceed(cx));
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        let frame = ready!(self.incoming.poll_frame(cx));
         budget.made_progress();
-        let frame = match frame {
-            // Reset with NO_ERROR.
-            None if !self.incoming.is_end_stream() => Some(Err(self.broke_off("stream reset"))),
-            None => None,
-            Some(Ok(frame)) => Some(Ok(match frame.into_data() {
-                Ok(data) => Frame::data(self.admit(data)),
-                Err(trailers) => trailers,
-            })),
-            Some(Err(error)) => Some(Err(self.broke_off(error))),
-        };
-        self.traffic
-            .request_ended
-            .store(self.incoming.is_end_stream(), Relaxed);
-        Poll::Ready(frame)
+        self.note_end();
+        Poll::Ready(match frame {
+            None => self.end(),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => Some(Ok(Frame::data(self.admit(data)))),
+                Err(trailers) => self.end().or(Some(Ok(trailers))),
+            },
+            Some(Err(why)) => Some(Err(self.reset(why))),
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.refused.is_none() && self.incoming.is_end_stream()
+        // The end has a say of its own if there was no message.
+        let whole = self.messages.complete() > 0 && self.messages.between();
+        whole && self.refused.is_none() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        SizeHint::default()
     }
 }
 

@@ -1,30 +1,37 @@
 //! The life of a request.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
 
 use http::{HeaderMap, Request, Response, request::Parts};
-use hyper::body::Incoming;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
-};
-use tonic::Status;
+use tokio::time::Instant;
+use tonic::{Status, body::Body};
 
 use crate::{
     access_log::{Call, Followed},
     auth::Auth,
+    call_limit::{CallLimit, Counter, Permit, Taken},
+    compression,
     connection::{OpenCall, Peer},
     deadline,
     dependency::Dependencies,
-    guard::{Ends, Guard, Guarded, guarded},
-    health,
+    guard::{Ends, Guard, guarded},
+    health::{self, Kind},
+    http2::Ended,
     identity::Identity,
+    incoming::Incoming,
     lifecycle::Lifecycle,
     limits::Limits,
     metrics::{Counted, Metrics, Refused},
     protocol::{self, Refusal},
-    services::{Method, Services, answered},
+    services::{Answer, Method, Services, answered},
     status,
+    throttle::{Rate, Throttle},
 };
 
 /// What every call to a listener needs.
@@ -36,66 +43,171 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) auth: Auth,
     pub(crate) metrics: Arc<Metrics>,
-    /// A permit for each call that may be open.
-    pub(crate) calls: Arc<Semaphore>,
-    /// The same for health checks, which must not fail because there is much else to do.
-    pub(crate) checks: Arc<Semaphore>,
+    pub(crate) warnings: Throttle,
+    pub(crate) health_checks: Mutex<Rate>,
+    pub(crate) calls: CallLimit,
+    /// Streams that read on behind an answer without being among the calls.
+    pub(crate) lingering: Counter,
 }
 
-/// What a call holds until its stream has ended.
-pub(crate) struct Held {
+/// A call, from its request until its stream has ended and the last byte of its response is written.
+#[derive(Debug)]
+pub(crate) struct InFlight {
     pub(crate) open: OpenCall,
     _counted: Counted,
-    /// None for a call that is one too many.
-    permit: Option<OwnedSemaphorePermit>,
+    place: Place,
+    lingering: Counter,
+}
+
+/// What a call takes up.
+#[derive(Debug)]
+enum Place {
+    Call {
+        _permit: Permit,
+        _watch: Option<Taken>,
+    },
+    /// It is a health check.
+    None,
+    Refused(Refused),
+}
+
+/// Leave to read on behind an answer, as long as it is kept.
+pub(crate) struct Lingering {
+    /// For what is not among the calls.
+    _place: Option<Taken>,
+}
+
+impl InFlight {
+    pub(crate) fn linger(&self) -> Option<Lingering> {
+        let place = match &self.place {
+            Place::Call { .. } => None,
+            Place::None | Place::Refused(_) => Some(self.lingering.take()?),
+        };
+        Some(Lingering { _place: place })
+    }
 }
 
 /// The life of a request: count, log, check, guard, dispatch, and say who answered.
-pub(crate) async fn answer(
-    shared: &Shared,
+pub(crate) async fn respond(
+    shared: &Arc<Shared>,
     peer: &Arc<Peer>,
     request: Request<Incoming>,
-) -> Response<Followed<Guarded>> {
+) -> Response<Followed> {
     let began = Instant::now();
     let (mut parts, body) = request.into_parts();
+    let kind = health::kind(parts.uri.path(), &parts.headers);
     let method = shared.services.method(parts.uri.path());
-    let held = Held {
-        open: peer.open_call(),
-        _counted: shared.metrics.call_begins(),
-        permit: shared.permit(parts.uri.path()),
-    };
-    let may_begin = shared.may_begin(began, &mut parts, method, peer, &held);
-    let call = Call::begin(began, &parts, method, shared.metrics.clone(), held);
+    let in_flight = Arc::new(shared.admit(peer, kind));
+    let may_begin = shared.may_begin(began, &mut parts, kind, method, &in_flight);
+    let call = Call::begin(
+        began,
+        &parts,
+        kind,
+        method,
+        shared.metrics.clone(),
+        in_flight,
+    );
     let ends = Ends {
         peer: peer.clone(),
         deadline: may_begin.as_ref().ok().copied().flatten(),
         idle: *shared.limits.stream_idle_timeout,
         traffic: call.traffic(),
     };
-    protocol::reply_in_kind(&mut parts.headers);
+    let compression = compression::negotiate(&mut parts.headers);
+    // Who has not shown a token or a certificate is not told where things run.
+    let names_replica = may_begin.is_ok() || !shared.auth.is_on();
     let request = Request::from_parts(parts, body);
-    let dispatched = if let Err(refusal) = may_begin {
-        answered(refusal.into_response())
-    } else if health::is_load_balancer_check(request.uri().path(), request.headers()) {
-        let (lifecycle, dependencies) = (&shared.lifecycle, &shared.dependencies);
-        health::load_balancer_answer(request, lifecycle.clone(), dependencies.clone())
-    } else {
-        shared.services.call(request, method, call.traffic())
+    let dispatched = match (may_begin, compression) {
+        (Err(refusal), _) => answered(refusal.into_response()),
+        (_, Err(status)) => answered(status.into_http()),
+        _ if kind == Kind::LoadBalancerCheck => {
+            health::load_balancer_answer(&shared.lifecycle, &shared.dependencies)
+        }
+        (_, Ok(compression)) => {
+            let traffic = call.traffic();
+            let dispatched = (shared.services).call(request, method, compression, traffic);
+            match kind {
+                Kind::Check => Box::pin(check(dispatched, shared.clone(), peer.clone())),
+                _ => dispatched,
+            }
+        }
     };
     let guard = Guard::new(ends, shared.metrics.clone());
     let mut response = guarded(dispatched, guard, began).await;
-    protocol::offer_encodings(response.headers_mut());
-    shared.identity.stamp(response.headers_mut());
+    compression::offer_encodings(response.headers_mut());
+    if names_replica {
+        shared.identity.stamp(response.headers_mut());
+    }
     call.follow(response)
 }
 
+/// Answers a health check at once if its request is complete. One that has to wait takes one of the few
+/// places that its connection has for that, or counts as a call.
+async fn check(
+    mut dispatched: Answer,
+    shared: Arc<Shared>,
+    peer: Arc<Peer>,
+) -> Result<Response<Body>, Infallible> {
+    if let Some(response) = (&mut dispatched).now_or_never() {
+        return response;
+    }
+    let late = peer.late_checks.take();
+    let call = match late {
+        Some(_) => None,
+        None => match shared.calls.admit(&peer.calls) {
+            Ok(permit) => Some(permit),
+            Err(refused) => {
+                shared.refuse(refused, &peer.addr);
+                return Ok(status::overloaded().into_http());
+            }
+        },
+    };
+    let response = dispatched.await;
+    drop((late, call));
+    response
+}
+
 impl Shared {
-    fn permit(&self, path: &str) -> Option<OwnedSemaphorePermit> {
-        let share = match health::is_check(path) {
-            true => &self.checks,
-            false => &self.calls,
+    fn admit(&self, peer: &Arc<Peer>, kind: Kind) -> InFlight {
+        let place = match kind {
+            Kind::LoadBalancerCheck | Kind::Check => {
+                self.note_health_check(&peer.addr);
+                Ok(Place::None)
+            }
+            Kind::Watch => match peer.watches.take() {
+                None => Err(Refused::Watch),
+                watch => self.call(peer, watch),
+            },
+            Kind::Rpc => self.call(peer, None),
         };
-        share.clone().try_acquire_owned().ok()
+        InFlight {
+            open: peer.open_call(),
+            _counted: self.metrics.call_begins(),
+            place: place.unwrap_or_else(Place::Refused),
+            lingering: self.lingering.clone(),
+        }
+    }
+
+    fn call(&self, peer: &Peer, watch: Option<Taken>) -> Result<Place, Refused> {
+        Ok(Place::Call {
+            _permit: self.calls.admit(&peer.calls)?,
+            _watch: watch,
+        })
+    }
+
+    /// Health checks are not in the log, so that there has to be word of a flood of them.
+    fn note_health_check(&self, peer: &str) {
+        const MANY_A_SECOND: u32 = 1000;
+        let mut checks = (self.health_checks.lock()).unwrap_or_else(PoisonError::into_inner);
+        if checks.add(1) > MANY_A_SECOND
+            && let Some(suppressed) = self.warnings.pass("health_checks")
+        {
+            tracing::warn!(
+                peer,
+                suppressed,
+                "over {MANY_A_SECOND} health checks a second"
+            );
+        }
     }
 
     /// Until when the call may take, if it may begin at all.
@@ -103,21 +215,43 @@ impl Shared {
         &self,
         now: Instant,
         parts: &mut Parts,
+        kind: Kind,
         method: Option<&Arc<Method>>,
-        peer: &Peer,
-        held: &Held,
+        in_flight: &InFlight,
     ) -> Result<Option<Instant>, Refusal> {
-        if held.permit.is_none() {
-            self.metrics.refuse(Refused::Call);
+        let peer = in_flight.open.peer();
+        if let Place::Refused(refused) = in_flight.place {
+            self.refuse(refused, &peer.addr);
             return Err(status::overloaded().into());
         }
-        let path = parts.uri.path();
-        if health::is_load_balancer_check(path, &parts.headers) {
+        if kind == Kind::LoadBalancerCheck {
             return Ok(now.checked_add(*self.limits.unary_timeout));
         }
         protocol::check(&parts.method, &parts.headers)?;
-        (self.auth).check(path, &mut parts.headers, &peer.names)?;
+        if kind == Kind::Rpc {
+            (self.auth).check(parts.uri.path(), &mut parts.headers, &peer.names)?;
+        }
         Ok(self.deadline(now, &parts.headers, method)?)
+    }
+
+    /// Counts something that a limit keeps out, and warns of it.
+    pub(crate) fn refuse(&self, refused: Refused, peer: &str) {
+        self.metrics.refuse(refused);
+        let reason = refused.name();
+        if let Some(suppressed) = self.warnings.pass(reason) {
+            tracing::warn!(reason, peer, suppressed, "refused: a limit is reached");
+        }
+    }
+
+    /// Counts a connection that has failed, and warns of it if that is not the network's doing.
+    pub(crate) fn connection_failed(&self, peer: &str, why: &Ended) {
+        let Some(reason) = why.reason() else {
+            return tracing::debug!(peer, %why, "connection lost");
+        };
+        self.metrics.connection_failed(reason);
+        if let Some(suppressed) = self.warnings.pass(reason) {
+            tracing::warn!(reason, peer, %why, suppressed, "connection closed");
+        }
     }
 
     fn deadline(

@@ -187,9 +187,14 @@ pub(crate) fn parse<S: clap::Args>(
     let matches = command.try_get_matches_from_mut(arguments)?;
     let asked = CommandLine::<S>::from_arg_matches(&matches)?;
     let admin = asked.config.admin_listen();
+    let calls_per_peer = asked.config.limits.max_calls_per_peer();
+    let derived = [
+        ("admin_listen_addr", admin.to_string()),
+        ("max_calls_per_peer", calls_per_peer.to_string()),
+    ];
     Ok(match asked.command {
         Some(Command::Healthcheck(probe)) => Invocation::Healthcheck(probe.or_ask(admin)),
-        None if asked.print_config => Invocation::PrintConfig(print(&command, &matches, admin)),
+        None if asked.print_config => Invocation::PrintConfig(print(&command, &matches, &derived)),
         None => Invocation::Serve(Box::new(asked.config), asked.settings),
     })
 }
@@ -221,8 +226,8 @@ fn flags_from_environment(
         .collect()
 }
 
-/// A line `VARIABLE=value` for each setting; `admin` is the only one that follows from another.
-fn print(command: &clap::Command, matches: &ArgMatches, admin: SocketAddr) -> String {
+/// A line `VARIABLE=value` for each setting; `derived` are those that follow from others.
+fn print(command: &clap::Command, matches: &ArgMatches, derived: &[(&str, String)]) -> String {
     settings(command)
         .map(|flag| {
             let id = flag.get_id().as_str();
@@ -230,8 +235,10 @@ fn print(command: &clap::Command, matches: &ArgMatches, admin: SocketAddr) -> St
             let value = match given.next() {
                 Some(_) if id.ends_with("_password") => "…".to_owned(),
                 Some(value) => value.to_string_lossy().into_owned(),
-                None if id == "admin_listen_addr" => admin.to_string(),
-                None => String::new(),
+                None => {
+                    let derived = derived.iter().find(|(name, _)| *name == id);
+                    derived.map(|(_, value)| value.clone()).unwrap_or_default()
+                }
             };
             format!("{}={value}\n", variable(flag))
         })

@@ -1,9 +1,6 @@
 //! One accepted connection, from its first byte to its last.
 
 use std::{
-    convert::Infallible,
-    fmt,
-    future::pending,
     net::SocketAddr,
     pin::pin,
     sync::{
@@ -14,27 +11,21 @@ use std::{
 };
 
 use futures_util::future::{self, Either};
-use hyper::{server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use rand::RngExt as _;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    select,
-    task::coop::unconstrained,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     auth,
-    call::{Shared, answer},
-    call_task::CallTasks,
+    call::{Shared, respond},
+    call_limit::{Counter, PeerKey},
+    http2,
     lifecycle::{Lifecycle, Phase},
-    limits::Limits,
     tls::Tls,
-    watched::Watched,
 };
 
 /// Serves one connection until the peer is done with it, or the process is.
@@ -56,7 +47,7 @@ pub(crate) async fn serve(
         if let Err(error) = set_options(&stream) {
             tracing::debug!(peer = %addr, %error, "socket options");
         }
-        let peer = |names| Arc::new(Peer::new(addr, names, shared.lifecycle.closing()));
+        let peer = |names| Arc::new(Peer::new(addr, names, &shared));
         match tls {
             None => Box::pin(http2(&shared, stream, peer(Vec::new()))).await,
             Some(tls) => match Box::pin(timeout_at(deadline, tls.accept(stream))).await {
@@ -108,107 +99,25 @@ fn set_options(stream: &TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Speaks HTTP/2 until the peer goes, and has it go (gRFC A9) when the connection is old, has long been
-/// without a call, or the process drains.
+/// Serves HTTP/2, and says why it ended if that was not the peer's will.
 async fn http2<T>(shared: &Arc<Shared>, stream: T, peer: Arc<Peer>)
 where
-    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    T: AsyncRead + AsyncWrite + Send + Unpin,
 {
-    let limits = &shared.limits;
-    let service = service_fn(|request| {
+    let ended = http2::serve(shared, &peer, stream, |request| {
         let (shared, peer) = (shared.clone(), peer.clone());
-        async move { Ok::<_, Infallible>(answer(&shared, &peer, request).await) }
+        async move { respond(&shared, &peer, request).await }
     });
-    let stream = TokioIo::new(Watched::new(stream, limits));
-    let mut connection = Box::pin(settings(limits).serve_connection(stream, service));
-    // Unconstrained, so that they are heard beside a peer that keeps the connection busy.
-    let farewell = Box::pin(unconstrained(async {
-        select! {
-            () = shared.lifecycle.reached(Phase::Draining) => Farewell::Draining,
-            () = sleep(spread(*limits.max_connection_age)) => Farewell::MaxAge,
-            () = peer.quiet_for(*limits.max_connection_idle) => Farewell::MaxIdle,
-        }
-    }));
-    let ended = match future::select(connection.as_mut(), farewell).await {
-        Either::Left((ended, _)) => ended,
-        Either::Right((farewell, _)) => {
-            tracing::debug!(peer = %peer.addr, reason = %farewell, "GOAWAY");
-            connection.as_mut().graceful_shutdown();
-            let grace = pin!(unconstrained(farewell.grace(limits)));
-            match future::select(connection.as_mut(), grace).await {
-                Either::Left((ended, _)) => ended,
-                Either::Right(_) => {
-                    peer.closing.cancel();
-                    // For the trailers to get out.
-                    const NOTICE: Duration = Duration::from_secs(5);
-                    timeout(NOTICE, connection).await.unwrap_or(Ok(()))
-                }
-            }
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(peer = %peer.addr, %error, "connection failed");
+    if let Err(why) = ended.await {
+        shared.connection_failed(&peer.addr, &why);
     }
 }
 
-/// Why a connection has to go.
-#[derive(Debug, Clone, Copy)]
-enum Farewell {
-    Draining,
-    MaxAge,
-    MaxIdle,
-}
+/// Half of the streams of a connection: proxies bring the Watches of many clients, and calls come, too.
+const MAX_WATCHES: usize = http2::MAX_STREAMS as usize / 2;
 
-impl Farewell {
-    /// The time after which the calls that are left are ended. In a drain, that is the process's affair.
-    async fn grace(self, limits: &Limits) {
-        match self {
-            Self::Draining => pending().await,
-            Self::MaxAge | Self::MaxIdle => sleep(*limits.max_connection_age_grace).await,
-        }
-    }
-}
-
-impl fmt::Display for Farewell {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Draining => "draining",
-            Self::MaxAge => "max_age",
-            Self::MaxIdle => "max_idle",
-        })
-    }
-}
-
-/// The age that one connection may reach: spread, so that those which were opened together, after a
-/// rollout say, do not come back together.
-fn spread(age: Duration) -> Duration {
-    age.mul_f64(rand::rng().random_range(0.9..=1.1))
-}
-
-/// HTTP/2 as our small messages and unknown peers need it. Every limit is per connection.
-fn settings(limits: &Limits) -> http2::Builder<CallTasks> {
-    let mut settings = http2::Builder::new(CallTasks {
-        stall: *limits.stall_timeout,
-    });
-    settings
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(200)
-        // Guards against a peer that opens streams and resets them, or has us reset them, at speed.
-        // CVE-2023-44487, and CVE-2025-8671 (RUSTSEC-2024-0003). The first is twice the streams that
-        // may be open: a client whose deadlines pass while we are busy may reset them all.
-        .max_pending_accept_reset_streams(400)
-        .max_local_error_reset_streams(1024)
-        .max_header_list_size(16 * 1024)
-        // What a peer can make us hold of bodies that no handler has read yet, and of replies that it
-        // does not take.
-        .initial_stream_window_size(64 * 1024)
-        .initial_connection_window_size(1024 * 1024)
-        .max_send_buf_size(64 * 1024)
-        // A peer that has gone without a word must not be kept.
-        .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(10));
-    settings
-}
+/// A prober's request comes in one piece, or its second is on its way.
+const MAX_LATE_CHECKS: usize = 8;
 
 /// Whom calls come from, and how many of them are open.
 #[derive(Debug)]
@@ -219,16 +128,29 @@ pub(crate) struct Peer {
     pub(crate) names: Vec<String>,
     /// Ends the calls that are still open.
     pub(crate) closing: CancellationToken,
+    /// The calls of this peer, on all of its connections.
+    pub(crate) calls: Counter,
+    /// Health Watches of this connection, which are calls besides.
+    pub(crate) watches: Counter,
+    /// Health checks of this connection whose request is incomplete.
+    pub(crate) late_checks: Counter,
     open_calls: AtomicUsize,
     quiet_since: Mutex<Instant>,
 }
 
 impl Peer {
-    pub(crate) fn new(addr: SocketAddr, names: Vec<String>, closing: CancellationToken) -> Self {
+    pub(crate) fn new(addr: SocketAddr, names: Vec<String>, shared: &Shared) -> Self {
+        let key = match names.first() {
+            Some(name) => PeerKey::Identity(name.clone()),
+            None => PeerKey::address(addr.ip()),
+        };
         Self {
             addr: addr.to_string(),
             names,
-            closing,
+            closing: shared.lifecycle.closing(),
+            calls: shared.calls.peer(key),
+            watches: Counter::new(MAX_WATCHES),
+            late_checks: Counter::new(MAX_LATE_CHECKS),
             open_calls: AtomicUsize::new(0),
             quiet_since: Mutex::new(Instant::now()),
         }
@@ -241,7 +163,7 @@ impl Peer {
     }
 
     /// Resolves when there has been no call for so long.
-    async fn quiet_for(&self, idle: Duration) {
+    pub(crate) async fn quiet_for(&self, idle: Duration) {
         loop {
             let now = Instant::now();
             let quiet = self.open_calls.load(Relaxed) == 0;
@@ -293,7 +215,7 @@ mod tests {
         time::Instant,
     };
 
-    use super::{set_options, speaks, spread};
+    use super::{set_options, speaks};
     use crate::lifecycle::{Lifecycle, Phase};
 
     #[tokio::test]
@@ -330,17 +252,5 @@ mod tests {
             socket.tcp_user_timeout().expect("an option"),
             Some(Duration::from_secs(20))
         );
-    }
-
-    #[test]
-    fn ages_are_spread_over_a_fifth() {
-        let ages: Vec<_> = (0..1000)
-            .map(|_| spread(Duration::from_secs(100)).as_secs_f64())
-            .collect();
-        assert!(ages.iter().all(|age| (90.0..=110.0).contains(age)));
-        for tenth in 0..10 {
-            let from = 90.0 + 2.0 * f64::from(tenth);
-            assert!(ages.iter().any(|age| (from..from + 2.0).contains(age)));
-        }
     }
 }

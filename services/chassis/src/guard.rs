@@ -26,8 +26,7 @@ use tokio::{
 use tonic::{Status, body::Body};
 
 use crate::{
-    body::Traffic, call_task::CallTask, connection::Peer, encoded, metrics::Metrics,
-    services::Answer, status::closing,
+    body::Traffic, connection::Peer, encoded, metrics::Metrics, services::Answer, status::closing,
 };
 
 /// When a call ends, whatever its handler does.
@@ -98,7 +97,6 @@ fn too_late() -> Status {
 
 /// Runs `call` to the head of its response, and guards the body that follows.
 pub(crate) async fn guarded(mut call: Answer, mut guard: Guard, now: Instant) -> Response<Guarded> {
-    CallTask::set_deadline(guard.ends.deadline);
     let response = match guard.ends.over(now) {
         Some(status) => status.into_http(),
         None => {
@@ -158,6 +156,12 @@ pub(crate) struct Guarded {
     guard: Guard,
 }
 
+impl Guarded {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.guard.ends.deadline
+    }
+}
+
 impl http_body::Body for Guarded {
     type Data = Bytes;
     type Error = Status;
@@ -166,9 +170,7 @@ impl http_body::Body for Guarded {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        CallTask::moves();
-        let now = Instant::now();
-        let over = self.guard.ends.over(now);
+        let over = self.guard.ends.over(Instant::now());
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
         };
@@ -176,14 +178,7 @@ impl http_body::Body for Guarded {
             // A body that is always ready never gets to wait for its end.
             Some(over) => over,
             None => match catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx))) {
-                Ok(Poll::Ready(frame)) => {
-                    if let Some(Ok(frame)) = &frame
-                        && frame.is_data()
-                    {
-                        CallTask::holds(now);
-                    }
-                    return Poll::Ready(frame);
-                }
+                Ok(Poll::Ready(frame)) => return Poll::Ready(frame),
                 Err(panic) => self.guard.panicked(&*panic),
                 Ok(Poll::Pending) => match self.guard.poll_ending(cx) {
                     Poll::Pending => return Poll::Pending,

@@ -6,9 +6,7 @@
 
 use std::{pin::Pin, time::Duration};
 
-use http::{HeaderMap, Request, header::USER_AGENT};
-use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
+use http::{HeaderMap, header::USER_AGENT};
 use tokio::{
     select,
     time::{sleep, timeout},
@@ -24,7 +22,7 @@ use crate::{
         health_server::{Health as Protocol, HealthServer},
     },
     lifecycle::{Lifecycle, Phase},
-    services::Answer,
+    services::{Answer, answered},
     status::closing,
 };
 
@@ -160,41 +158,47 @@ fn response(status: ServingStatus) -> HealthCheckResponse {
 /// Where an ALB asks unless it is told otherwise.
 const ALB_CHECK: &str = "/AWS.ALB/healthcheck";
 
-/// Whether a call to this path asks about health.
-pub(crate) fn is_check(path: &str) -> bool {
-    path == ALB_CHECK || path.starts_with("/grpc.health.v1.Health/")
+/// What a call is to the limits, to authentication and to the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// From a load balancer that judges the target by the status code alone.
+    LoadBalancerCheck,
+    /// `Check` or `List`: answered at once, and never refused because there is much else to do.
+    Check,
+    /// `Watch`: a call that may take for ever.
+    Watch,
+    /// Any other.
+    Rpc,
 }
 
-/// Whether the caller is a load balancer that will judge the target by the status code alone.
+/// Finds the kind of a call.
 ///
 /// An ALB compares only `grpc-status` with its matcher and never reads the message, and
 /// `Health/Check` answers OK even when it says NOT_SERVING.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/target-group-health-checks.html>
-pub(crate) fn is_load_balancer_check(path: &str, headers: &HeaderMap) -> bool {
-    path == ALB_CHECK
-        || path == "/grpc.health.v1.Health/Check"
-            && headers
-                .get(USER_AGENT)
-                .is_some_and(|agent| agent.as_bytes().starts_with(b"ELB-HealthChecker/"))
+pub(crate) fn kind(path: &str, headers: &HeaderMap) -> Kind {
+    let is_alb = || {
+        let agent = headers.get(USER_AGENT);
+        agent.is_some_and(|agent| agent.as_bytes().starts_with(b"ELB-HealthChecker/"))
+    };
+    match path {
+        ALB_CHECK => Kind::LoadBalancerCheck,
+        "/grpc.health.v1.Health/Check" if is_alb() => Kind::LoadBalancerCheck,
+        "/grpc.health.v1.Health/Check" | "/grpc.health.v1.Health/List" => Kind::Check,
+        "/grpc.health.v1.Health/Watch" => Kind::Watch,
+        _ => Kind::Rpc,
+    }
 }
 
-/// Answers such a caller: OK while serving, UNAVAILABLE in every other phase and while something is
+/// Answers a load balancer: OK while serving, UNAVAILABLE in every other phase and while something is
 /// away that is required.
 ///
-/// The request is not decoded, because what an ALB sends along is not documented.
-pub(crate) fn load_balancer_answer(
-    request: Request<Incoming>,
-    lifecycle: Lifecycle,
-    dependencies: Dependencies,
-) -> Answer {
-    Box::pin(async move {
-        // Read to the end, or HTTP/2 would have to reset the stream under the answer.
-        let _: Result<_, _> = Limited::new(request.into_body(), 1024).collect().await;
-        let status = match (lifecycle.phase(), dependencies.missing()) {
-            (Phase::Serving, None) => Status::ok(""),
-            (Phase::Serving, Some(missing)) => Status::unavailable(missing),
-            (phase, _) => Status::unavailable(phase.to_string()),
-        };
-        Ok(status.into_http())
-    })
+/// Its request is not read, because what an ALB sends along is not documented.
+pub(crate) fn load_balancer_answer(lifecycle: &Lifecycle, dependencies: &Dependencies) -> Answer {
+    let status = match (lifecycle.phase(), dependencies.missing()) {
+        (Phase::Serving, None) => Status::ok(""),
+        (Phase::Serving, Some(missing)) => Status::unavailable(missing),
+        (phase, _) => Status::unavailable(phase.to_string()),
+    };
+    answered(status.into_http())
 }

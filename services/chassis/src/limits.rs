@@ -14,9 +14,15 @@ pub struct Limits {
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections_per_peer: u32,
 
-    /// Most calls at once, each counted until its stream has ended; health checks are not counted
+    /// Most calls at once, each counted until its stream has ended and its last byte is written; of health
+    /// checks, only Watch is counted
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_calls: u32,
+
+    /// Most calls at once of one peer: an IPv4 address, an IPv6 /64, or the name in a client certificate. A
+    /// load balancer is one peer: behind one, as many as --max-calls [default: a quarter of --max-calls]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_calls_per_peer: Option<u32>,
 
     /// Longest a peer may take for its first byte and TLS handshake, and again for the HTTP/2 preface
     #[arg(long, default_value = "5s", value_parser = nonzero_period)]
@@ -54,6 +60,14 @@ pub struct Limits {
     // gRFC A9. Above the 60 s of an ALB, which should be the one to close what it pools.
     #[arg(long, default_value = "5m", value_parser = nonzero_period)]
     pub max_connection_idle: Duration,
+}
+
+impl Limits {
+    /// As given, or a quarter of all, so that no peer alone can have them.
+    pub fn max_calls_per_peer(&self) -> u32 {
+        self.max_calls_per_peer
+            .unwrap_or(self.max_calls.div_ceil(4))
+    }
 }
 
 /// A time that can be added to any clock: at most a year.

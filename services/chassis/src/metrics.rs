@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     calls: Family<Outcome, Counter>,
     seconds: Family<Label, Histogram, fn() -> Histogram>,
     refused: Family<Refusal, Counter>,
+    connections_failed: Family<Reason, Counter>,
     calls_in_flight: Gauge,
     connections: Gauge,
     pub(crate) panics: Counter,
@@ -52,6 +53,11 @@ struct Refusal {
     what: &'static str,
 }
 
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
 /// What a limit has kept out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refused {
@@ -61,6 +67,22 @@ pub(crate) enum Refused {
     ConnectionOfPeer,
     /// A call, because there are too many.
     Call,
+    /// A call, because its peer has too many.
+    CallOfPeer,
+    /// A health Watch, because its connection has too many.
+    Watch,
+}
+
+impl Refused {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::ConnectionOfPeer => "connection_of_peer",
+            Self::Call => "call",
+            Self::CallOfPeer => "call_of_peer",
+            Self::Watch => "watch",
+        }
+    }
 }
 
 impl Metrics {
@@ -72,6 +94,7 @@ impl Metrics {
                 Histogram::new(exponential_buckets(0.000_25, 4.0, 10))
             }),
             refused: Family::default(),
+            connections_failed: Family::default(),
             calls_in_flight: Gauge::default(),
             connections: Gauge::default(),
             panics: Counter::default(),
@@ -94,6 +117,11 @@ impl Metrics {
             "grpc_refused",
             "What a limit has kept out",
             self.refused.clone(),
+        );
+        registry.register(
+            "grpc_connections_failed",
+            "Connections that were closed for a fault of the peer",
+            self.connections_failed.clone(),
         );
         registry.register(
             "grpc_calls_in_flight",
@@ -170,12 +198,13 @@ impl Metrics {
     }
 
     pub(crate) fn refuse(&self, what: Refused) {
-        let what = match what {
-            Refused::Connection => "connection",
-            Refused::ConnectionOfPeer => "connection_of_peer",
-            Refused::Call => "call",
-        };
+        let what = what.name();
         self.refused.get_or_create(&Refusal { what }).inc();
+    }
+
+    pub(crate) fn connection_failed(&self, reason: &'static str) {
+        let reason = Reason { reason };
+        self.connections_failed.get_or_create(&reason).inc();
     }
 
     /// Everything, in the text format of OpenMetrics, which Prometheus reads.

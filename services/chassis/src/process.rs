@@ -14,7 +14,9 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
-use crate::{App, Config, Error, Invocation, VERSION, config, start_logging, workers::Workers};
+use crate::{
+    App, Config, Error, Invocation, VERSION, config, descriptors, start_logging, workers::Workers,
+};
 
 /// The whole of a server's `main`. Exits 2 on a wrong setting, 1 on a start that fails, and 0 after a
 /// shutdown in order; `healthcheck` has exit codes of its own.
@@ -54,6 +56,7 @@ fn run<S: clap::Args>(app: &App<S>) -> Result<ExitCode, Error> {
         }
         Ok(Invocation::Serve(config, settings)) => {
             let _logging = start_logging(&config);
+            descriptors::raise_limit();
             return runtime.block_on(serve(app, &config, settings));
         }
     }

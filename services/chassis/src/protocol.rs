@@ -1,10 +1,7 @@
-//! What the head of a request must be for it to be a gRPC call, and how messages are packed.
+//! What the head of a request must be for it to be a gRPC call.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use tonic::{Status, body::Body};
-
-const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
-const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
 /// Why a request is not taken: a status, and what is said to those who know only HTTP.
 pub(crate) struct Refusal {
@@ -63,23 +60,6 @@ fn is_grpc(content_type: &[u8]) -> bool {
     [&b"application/grpc"[..], b"application/grpc+proto"]
         .iter()
         .any(|known| essence.eq_ignore_ascii_case(known))
-}
-
-/// Has replies packed if the request is, and in the same way. Nearly every client accepts gzip, but
-/// "Hello" grows by packing; grpc-go does likewise.
-pub(crate) fn reply_in_kind(headers: &mut HeaderMap) {
-    match headers.get(ENCODING).cloned() {
-        Some(encoding) => headers.insert(ACCEPT_ENCODING, encoding),
-        None => headers.remove(ACCEPT_ENCODING),
-    };
-}
-
-/// Says how requests may be packed.
-pub(crate) fn offer_encodings(headers: &mut HeaderMap) {
-    headers.insert(
-        ACCEPT_ENCODING,
-        HeaderValue::from_static("identity,gzip,zstd"),
-    );
 }
 
 #[cfg(test)]

@@ -1,14 +1,21 @@
 //! A server from its bound listeners to its last connection.
 
-use std::{future::pending, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures_util::{FutureExt as _, future};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     join,
     net::{TcpListener, TcpStream},
     select,
-    sync::Semaphore,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use crate::{
@@ -16,12 +23,14 @@ use crate::{
     admission::Admission,
     auth::Auth,
     call::Shared,
-    connection,
+    call_limit::{CallLimit, Counter},
+    connection, descriptors,
     health::Health,
     identity::Identity,
     lifecycle::{Lifecycle, Phase},
     metrics::Metrics,
     services::Services,
+    throttle::Throttle,
     tls::Tls,
     workers::Workers,
 };
@@ -58,8 +67,6 @@ impl Server {
         let auth = Auth::read(config)?;
         let identity = Identity::find(config).await;
         let metrics = Arc::new(Metrics::new(&dependencies));
-        // At once, Watches included.
-        const MOST_CHECKS: usize = 1000;
         let shared = |services, auth| {
             Arc::new(Shared {
                 services,
@@ -69,14 +76,16 @@ impl Server {
                 limits: config.limits.clone(),
                 auth,
                 metrics: metrics.clone(),
-                calls: Arc::new(Semaphore::new(config.limits.max_calls as usize)),
-                checks: Arc::new(Semaphore::new(MOST_CHECKS)),
+                warnings: Throttle::default(),
+                health_checks: Mutex::default(),
+                calls: CallLimit::new(&config.limits),
+                lingering: Counter::new(config.limits.max_calls as usize),
             })
         };
         Ok(Self {
             name,
-            grpc: listen("LISTEN_ADDR", config.listen_addr).await?,
-            admin: listen("ADMIN_LISTEN_ADDR", config.admin_listen()).await?,
+            grpc: listen("LISTEN_ADDR", config.listen_addr)?,
+            admin: listen("ADMIN_LISTEN_ADDR", config.admin_listen())?,
             for_admin: shared(Services::default().with_health(health), Auth::default()),
             for_grpc: shared(services, auth),
             tls,
@@ -118,29 +127,30 @@ impl Server {
             sleep(self.lame_duck).await;
             lifecycle.enter(Phase::Draining);
         };
+        let shares = descriptors::share(for_grpc.limits.max_connections as usize);
         let grpc = async {
-            let draining = lifecycle.reached(Phase::Draining);
-            let admission = Admission::new(&for_grpc.limits);
-            accept(self.grpc, draining, |stream, peer| {
-                match admission.admit(peer.ip()) {
-                    Ok(admitted) => {
-                        let (shared, tls) = (for_grpc.clone(), tls.clone());
-                        workers.serve(stream, move |stream| {
-                            connection::serve(shared, tls, stream, peer).map(|()| drop(admitted))
-                        });
-                    }
-                    Err(refused) => for_grpc.metrics.refuse(refused),
+            let admission = Admission::new(shares.grpc, &for_grpc.limits);
+            let mut serve = |stream, peer: SocketAddr| match admission.admit(peer.ip()) {
+                Ok(admitted) => {
+                    let (shared, tls) = (for_grpc.clone(), tls.clone());
+                    workers.serve(stream, move |stream| {
+                        connection::serve(shared, tls, stream, peer).map(|()| drop(admitted))
+                    });
                 }
-            })
-            .await;
-            drain(workers, &lifecycle, self.drain_timeout).await;
+                Err(refused) => for_grpc.refuse(refused, &peer.to_string()),
+            };
+            accept(&self.grpc, lifecycle.reached(Phase::Draining), &mut serve).await;
+            let draining_since = Instant::now();
+            accept_queued(&self.grpc, &mut serve).await;
+            drop(self.grpc);
+            drain(workers, &lifecycle, draining_since, self.drain_timeout).await;
             lifecycle.enter(Phase::Closed);
             workers.finished().await;
         };
         // To the end, because that is what tells the platform how the shutdown goes.
         let closed = lifecycle.reached(Phase::Closed);
-        let admission = Admission::new(&for_admin.limits);
-        let admin = accept(self.admin, closed, |stream, peer| {
+        let admission = Admission::new(shares.admin, &for_admin.limits);
+        let admin = accept(&self.admin, closed, |stream, peer| {
             if let Ok(admitted) = admission.admit(peer.ip()) {
                 let connection = admin::serve(name, for_admin.clone(), tls.clone(), stream, peer);
                 tokio::spawn(connection.map(|()| drop(admitted)));
@@ -161,25 +171,33 @@ impl Server {
     }
 }
 
-async fn listen(variable: &str, addr: SocketAddr) -> Result<TcpListener, Error> {
-    Ok(TcpListener::bind(addr)
-        .await
-        .map_err(|error| format!("{variable}={addr}: {error}"))?)
+/// Listens with a queue for bursts, such as after a rollout: a connection that finds it full waits a second
+/// for its next SYN. The kernel has a limit of its own (`net.core.somaxconn`, 4096).
+fn listen(variable: &str, addr: SocketAddr) -> Result<TcpListener, Error> {
+    const QUEUE: i32 = 4096;
+    let listen = || {
+        let socket = Socket::new(
+            Domain::for_address(addr),
+            Type::STREAM.nonblocking(),
+            Some(Protocol::TCP),
+        )?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&addr.into())?;
+        socket.listen(QUEUE)?;
+        TcpListener::from_std(socket.into())
+    };
+    Ok(listen().map_err(|error| format!("{variable}={addr}: {error}"))?)
 }
 
-/// Accepts connections until `end`, and then those that the kernel has queued: closing the listener
-/// would reset them.
+/// Accepts connections until `end`.
 async fn accept(
-    listener: TcpListener,
+    listener: &TcpListener,
     end: impl Future<Output = ()>,
     mut serve: impl FnMut(TcpStream, SocketAddr),
 ) {
     // Most often the process is out of file descriptors when accepting fails. The queue stays
     // readable, so without a pause the loop would take a whole core until some are free again.
     const PAUSE: Duration = Duration::from_millis(50);
-    // An empty queue, and the longest that tokio asks the kernel for.
-    const QUIET: Duration = Duration::from_millis(5);
-    const LONGEST_QUEUE: usize = 1024;
 
     let mut end = pin!(end);
     loop {
@@ -192,24 +210,33 @@ async fn accept(
             }
         }
     }
-    for _ in 0..LONGEST_QUEUE {
-        match timeout(QUIET, listener.accept()).await {
-            Ok(Ok((stream, peer))) => serve(stream, peer),
-            _ => break,
+}
+
+/// Accepts the connections that the kernel has queued: closing the listener would reset them. Those that come
+/// meanwhile, too, but not for long.
+async fn accept_queued(listener: &TcpListener, mut serve: impl FnMut(TcpStream, SocketAddr)) {
+    const QUIET: Duration = Duration::from_millis(5);
+    const LONGEST: Duration = Duration::from_millis(250);
+
+    let queued = async {
+        while let Ok(Ok((stream, peer))) = timeout(QUIET, listener.accept()).await {
+            serve(stream, peer);
         }
-    }
+    };
+    let _ = timeout(LONGEST, queued).await;
 }
 
 /// Waits until every connection has finished its calls, and in the last part of `allowed` ends those
 /// calls that have not.
-async fn drain(workers: &Workers, lifecycle: &Lifecycle, allowed: Duration) {
+async fn drain(workers: &Workers, lifecycle: &Lifecycle, since: Instant, allowed: Duration) {
     // Time for clients to hear that their streams end and to call elsewhere.
     let notice = Duration::from_secs(5).min(allowed / 2);
-    if timeout(allowed - notice, workers.finished()).await.is_ok() {
+    let deadline = since + allowed;
+    if (timeout_at(deadline - notice, workers.finished()).await).is_ok() {
         return;
     }
     lifecycle.enter(Phase::Closing);
-    if timeout(notice, workers.finished()).await.is_err() {
+    if timeout_at(deadline, workers.finished()).await.is_err() {
         tracing::warn!(
             connections = workers.connections(),
             "drain deadline: dropping what is left"
@@ -219,7 +246,7 @@ async fn drain(workers: &Workers, lifecycle: &Lifecycle, allowed: Duration) {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::ready, net::Ipv4Addr};
+    use std::net::Ipv4Addr;
 
     use tokio::net::{TcpListener, TcpStream};
 
@@ -234,7 +261,7 @@ mod tests {
             waiting.push(TcpStream::connect(addr).await.expect("queued"));
         }
         let mut accepted = 0;
-        super::accept(listener, ready(()), |_, _| accepted += 1).await;
+        super::accept_queued(&listener, |_, _| accepted += 1).await;
         assert_eq!(accepted, waiting.len());
     }
 }

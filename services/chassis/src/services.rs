@@ -8,7 +8,6 @@ use std::{
 };
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tonic::{
@@ -22,8 +21,10 @@ use tonic_reflection::server::Builder as Reflection;
 use crate::{
     Error,
     body::{Allowed, RequestBody, Traffic},
+    compression::Compression,
     dependency::{Dependencies, Dependency},
     health::{self, Health},
+    incoming::Incoming,
     metrics::MethodCounts,
 };
 
@@ -69,7 +70,7 @@ impl Method {
 }
 
 /// Adds a generated service to [`Services`], as one that takes requests of at most `longest` bytes,
-/// packed and unpacked, and takes and gives gzip and zstd.
+/// compressed and decompressed, and may compress its replies.
 ///
 /// A macro, because the servers that tonic generates have these settings but no trait for them.
 #[macro_export]
@@ -78,8 +79,7 @@ macro_rules! serve {
         $services.serve(
             $server
                 .max_decoding_message_size($longest)
-                .accept_compressed($crate::Encoding::Gzip)
-                .accept_compressed($crate::Encoding::Zstd)
+                .send_compressed($crate::Encoding::Deflate)
                 .send_compressed($crate::Encoding::Gzip)
                 .send_compressed($crate::Encoding::Zstd),
             $longest,
@@ -186,6 +186,7 @@ impl Services {
         &self,
         request: Request<Incoming>,
         method: Option<&Arc<Method>>,
+        compression: Option<Compression>,
         traffic: Arc<Traffic>,
     ) -> Answer {
         let path = request.uri().path();
@@ -203,7 +204,7 @@ impl Services {
             message_bytes: service.longest_request,
             messages: if method.client_streaming { u64::MAX } else { 1 },
         };
-        (service.handler)(request.map(|body| RequestBody::new(body, allowed, traffic)))
+        (service.handler)(request.map(|body| RequestBody::new(body, compression, allowed, traffic)))
     }
 
     fn service(&self, path: &str) -> Option<&Served> {
