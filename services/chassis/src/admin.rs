@@ -22,8 +22,8 @@ use tokio::{
 use crate::{
     call::{Shared, answer},
     connection::{Peer, speaks},
+    followed::{self, AllFollowed},
     lifecycle::Phase,
-    tls::Tls,
 };
 
 /// Serves one connection, HTTP/1.1 or HTTP/2, until the peer is done with it, or the process is.
@@ -32,7 +32,7 @@ use crate::{
 pub(crate) async fn serve(
     name: &'static str,
     shared: Arc<Shared>,
-    tls: Option<Tls>,
+    files: AllFollowed,
     stream: TcpStream,
     peer: SocketAddr,
 ) {
@@ -44,12 +44,12 @@ pub(crate) async fn serve(
     }
     let peer = Arc::new(Peer::new(peer, Vec::new(), shared.lifecycle.closing()));
     let service = service_fn(move |request: Request<Incoming>| {
-        let (shared, tls, peer) = (shared.clone(), tls.clone(), peer.clone());
+        let (shared, files, peer) = (shared.clone(), files.clone(), peer.clone());
         async move {
             Ok::<_, Infallible>(if request.method() == Method::POST {
                 answer(&shared, &peer, request).await.map(Either::Right)
             } else {
-                page(name, &shared, tls.as_ref(), request.uri().path()).map(Either::Left)
+                page(name, &shared, &files, request.uri().path()).map(Either::Left)
             })
         }
     });
@@ -70,10 +70,10 @@ pub(crate) async fn serve(
     }
 }
 
-fn page(name: &str, shared: &Shared, tls: Option<&Tls>, path: &str) -> Response<Full<Bytes>> {
+fn page(name: &str, shared: &Shared, files: &AllFollowed, path: &str) -> Response<Full<Bytes>> {
     let (status, text) = match path {
         "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" => readiness(shared, tls.and_then(Tls::problem)),
+        "/readyz" => readiness(shared, files),
         "/metrics" => (StatusCode::OK, shared.metrics.text()),
         "/version" => (StatusCode::OK, format!("{name} {}\n", crate::VERSION)),
         _ => (
@@ -87,18 +87,16 @@ fn page(name: &str, shared: &Shared, tls: Option<&Tls>, path: &str) -> Response<
 }
 
 /// Whether calls should come here, and what else a person should know.
-fn readiness(shared: &Shared, certificate_problem: Option<String>) -> (StatusCode, String) {
+fn readiness(shared: &Shared, files: &AllFollowed) -> (StatusCode, String) {
     let (phase, dependencies) = (shared.lifecycle.phase(), &shared.dependencies);
     let status = match (phase, dependencies.missing()) {
         (Phase::Serving, None) => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let problem =
-        certificate_problem.map(|problem| format!("keeping the old certificates: {problem}\n"));
     let text = format!(
         "{phase}\n{}{}",
         dependencies.lines(),
-        problem.unwrap_or_default()
+        followed::problems(files)
     );
     (status, text)
 }

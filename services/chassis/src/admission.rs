@@ -77,7 +77,7 @@ impl Drop for Admitted {
 }
 
 /// Whom an address belongs to: one who has an IPv6 address has 2^64 of them.
-fn peer(address: IpAddr) -> IpAddr {
+pub(crate) fn peer(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

@@ -28,7 +28,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    auth,
+    auth::{self, Name},
     call::{Shared, answer},
     call_task::CallTasks,
     lifecycle::{Lifecycle, Phase},
@@ -59,7 +59,7 @@ pub(crate) async fn serve(
         let peer = |names| Arc::new(Peer::new(addr, names, shared.lifecycle.closing()));
         match tls {
             None => Box::pin(http2(&shared, stream, peer(Vec::new()))).await,
-            Some(tls) => match Box::pin(timeout_at(deadline, tls.accept(stream))).await {
+            Some(tls) => match Box::pin(timeout_at(deadline, tls.accept(stream, addr))).await {
                 Ok(Ok(stream)) => {
                     let certificates = stream.get_ref().1.peer_certificates();
                     let names = certificates.and_then(|chain| chain.first().map(auth::names));
@@ -216,7 +216,7 @@ pub(crate) struct Peer {
     /// Its address, as text: every call has it in its log line.
     pub(crate) addr: String,
     /// The names in the certificate that it has shown.
-    pub(crate) names: Vec<String>,
+    pub(crate) names: Vec<Name>,
     /// Ends the calls that are still open.
     pub(crate) closing: CancellationToken,
     open_calls: AtomicUsize,
@@ -224,7 +224,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(addr: SocketAddr, names: Vec<String>, closing: CancellationToken) -> Self {
+    pub(crate) fn new(addr: SocketAddr, names: Vec<Name>, closing: CancellationToken) -> Self {
         Self {
             addr: addr.to_string(),
             names,

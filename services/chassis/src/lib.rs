@@ -21,6 +21,7 @@ mod connection;
 mod deadline;
 mod dependency;
 mod encoded;
+mod followed;
 mod guard;
 pub mod health;
 mod healthcheck;
@@ -39,6 +40,7 @@ mod splitter;
 mod status;
 mod telemetry;
 mod tls;
+mod turns;
 mod watched;
 mod workers;
 
@@ -48,6 +50,7 @@ pub use dependency::Dependency;
 pub use encoded::{Encoded, EncodedBuilder};
 pub use healthcheck::Probe;
 pub use limits::{Limits, nonzero_period};
+pub use pem;
 pub use process::main;
 pub use producer::produced;
 pub use server::Server;
@@ -75,7 +78,7 @@ pub struct App<S> {
     pub services: fn(S) -> Result<Services, Error>,
 }
 
-impl<S: clap::Args> App<S> {
+impl<S: clap::Args + Send + 'static> App<S> {
     /// Reads a command line without the program's name, with `lookup` for the environment.
     pub fn parse(
         &self,
@@ -87,6 +90,8 @@ impl<S: clap::Args> App<S> {
 
     /// Binds a server with these settings. It answers once it runs.
     pub async fn bind(&self, config: &Config, settings: S) -> Result<Server, Error> {
-        Server::bind(self.name, config, (self.services)(settings)?).await
+        let services = self.services;
+        let services = server::in_background(move || services(settings)).await?;
+        Server::bind(self.name, config, services).await
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Metrics {
     calls_in_flight: Gauge,
     connections: Gauge,
     pub(crate) panics: Counter,
-    pub(crate) certificate_problem: Gauge,
+    file_problem: Family<Files, Gauge>,
     log_lines_dropped: Gauge,
 }
 
@@ -52,6 +52,12 @@ struct Refusal {
     what: &'static str,
 }
 
+/// Files that are followed, by what they hold.
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Files {
+    what: &'static str,
+}
+
 /// What a limit has kept out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refused {
@@ -75,7 +81,7 @@ impl Metrics {
             calls_in_flight: Gauge::default(),
             connections: Gauge::default(),
             panics: Counter::default(),
-            certificate_problem: Gauge::default(),
+            file_problem: Family::default(),
             log_lines_dropped: Gauge::default(),
         };
         metrics.register(dependencies);
@@ -83,6 +89,7 @@ impl Metrics {
     }
 
     fn register(&mut self, dependencies: &Dependencies) {
+        let certificates = self.file_problem("certificates");
         let registry = &mut self.registry;
         registry.register("grpc_calls", "Calls that have ended", self.calls.clone());
         registry.register(
@@ -109,7 +116,12 @@ impl Metrics {
         registry.register(
             "tls_certificate_problem",
             "Whether the certificate files have changed to something that cannot be used",
-            self.certificate_problem.clone(),
+            certificates,
+        );
+        registry.register(
+            "file_problem",
+            "Whether files that are followed have changed to something that cannot be used",
+            self.file_problem.clone(),
         );
         registry.register(
             "dependency_up",
@@ -176,6 +188,11 @@ impl Metrics {
             Refused::Call => "call",
         };
         self.refused.get_or_create(&Refusal { what }).inc();
+    }
+
+    /// 1 while the files that hold this cannot be used as they are.
+    pub(crate) fn file_problem(&self, what: &'static str) -> Gauge {
+        self.file_problem.get_or_create(&Files { what }).clone()
     }
 
     /// Everything, in the text format of OpenMetrics, which Prometheus reads.

@@ -1,6 +1,6 @@
 //! A server from its bound listeners to its last connection.
 
-use std::{future::pending, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, future};
 use tokio::{
@@ -8,6 +8,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     select,
     sync::Semaphore,
+    task::spawn_blocking,
     time::{sleep, timeout},
 };
 
@@ -17,6 +18,7 @@ use crate::{
     auth::Auth,
     call::Shared,
     connection,
+    followed::{self, AllFollowed},
     health::Health,
     identity::Identity,
     lifecycle::{Lifecycle, Phase},
@@ -34,6 +36,7 @@ pub struct Server {
     for_grpc: Arc<Shared>,
     for_admin: Arc<Shared>,
     tls: Option<Tls>,
+    files: AllFollowed,
     lame_duck: Duration,
     drain_timeout: Duration,
 }
@@ -54,8 +57,12 @@ impl Server {
         if config.reflection {
             services = services.with_reflection()?;
         }
-        let tls = Tls::read(config).await?;
-        let auth = Auth::read(config)?;
+        let (tls, auth) = in_background({
+            let config = config.clone();
+            move || Ok((Tls::read(&config)?, Auth::read(&config)?))
+        })
+        .await?;
+        let files = tls.iter().map(Tls::files).chain(auth.files()).collect();
         let identity = Identity::find(config).await;
         let metrics = Arc::new(Metrics::new(&dependencies));
         // At once, Watches included.
@@ -80,6 +87,7 @@ impl Server {
             for_admin: shared(Services::default().with_health(health), Auth::default()),
             for_grpc: shared(services, auth),
             tls,
+            files,
             lame_duck: *config.lame_duck,
             drain_timeout: *config.drain_timeout,
         })
@@ -108,6 +116,7 @@ impl Server {
             for_grpc,
             for_admin,
             tls,
+            files,
             ..
         } = self;
         let lifecycle = for_grpc.lifecycle.clone();
@@ -142,16 +151,11 @@ impl Server {
         let admission = Admission::new(&for_admin.limits);
         let admin = accept(self.admin, closed, |stream, peer| {
             if let Ok(admitted) = admission.admit(peer.ip()) {
-                let connection = admin::serve(name, for_admin.clone(), tls.clone(), stream, peer);
+                let connection = admin::serve(name, for_admin.clone(), files.clone(), stream, peer);
                 tokio::spawn(connection.map(|()| drop(admitted)));
             }
         });
-        let follow_files = async {
-            match &tls {
-                Some(tls) => tls.follow_files(&for_grpc.metrics).await,
-                None => pending().await,
-            }
-        };
+        let follow_files = followed::follow(files.clone(), &for_grpc.metrics);
 
         lifecycle.enter(Phase::Serving);
         select! {
@@ -159,6 +163,13 @@ impl Server {
             () = follow_files => {}
         }
     }
+}
+
+/// Does what may wait for a file for ever, such as a pipe that nobody writes to, where nothing else waits.
+pub(crate) async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    spawn_blocking(work).await?
 }
 
 async fn listen(variable: &str, addr: SocketAddr) -> Result<TcpListener, Error> {
