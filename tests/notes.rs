@@ -372,7 +372,7 @@ async fn a_store_that_hangs_is_away_until_it_goes_on() {
     leave(&client, HERE, "a").await.expect("a chat");
     redis.signal(Signal::STOP);
     let status = refused(&client).await;
-    assert_eq!(status.message(), "notes: no answer within 500ms");
+    assert_eq!(status.message(), "notes: the store is not available");
     assert_away(&server, &client, "no answer within 500ms").await;
     redis.signal(Signal::CONT);
     says(server.admin, "up").await;
