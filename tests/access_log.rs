@@ -20,6 +20,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tracing::{Level, subscriber::DefaultGuard};
 
 use crate::{
+    pki::Pki,
     route_guide::recording,
     scripted::{self, hello},
 };
@@ -314,5 +315,43 @@ impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Log {
 
     fn make_writer(&'a self) -> Self {
         self.clone()
+    }
+}
+
+#[tokio::test]
+async fn nothing_in_a_log_line_steers_a_terminal_or_ends_the_line() {
+    let steers = |letter: char| {
+        let is_line_end = matches!(letter, '\u{2028}' | '\u{2029}');
+        is_line_end || letter.is_control()
+    };
+    for format in ["json", "text"] {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let folder = folder.path().join("a\u{85}\u{9b}1m\u{2028}b\u{2029}é\nc");
+        std::fs::create_dir(&folder).expect("a folder");
+        let pki = Pki::new();
+        for file in ["server.pem", "server.key"] {
+            std::fs::write(folder.join(file), pki.pem(file)).expect("written");
+        }
+        let listen = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+        let mut server = command("greeter", &listen);
+        let server = server.args(["--log-format", format]);
+        let server = server.stdout(Stdio::piped());
+        let server = server.env("TLS_CERT", folder.join("server.pem"));
+        let server = server.env("TLS_KEY", folder.join("server.key"));
+        let mut server = server.spawn().expect("a server");
+        let mut log = BufReader::new(server.stdout.take().expect("piped")).lines();
+        within(log.next_line()).await.expect("a line");
+        std::fs::remove_file(folder.join("server.key")).expect("removed");
+        let line = within(async {
+            loop {
+                let line = log.next_line().await.expect("text").expect("a line");
+                if line.contains("keeping the old certificates") {
+                    break line;
+                }
+            }
+        });
+        let line = line.await;
+        assert!(!line.contains(steers), "{format}: {line:?}");
+        assert!(line.contains("é") && line.contains("server.key"), "{line}");
     }
 }

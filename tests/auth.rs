@@ -1,10 +1,13 @@
 //! Bearer tokens.
 
-use harness::{Running, start};
+use harness::{Running, get, start, within};
 use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
 use tempfile::NamedTempFile;
 use tonic::{Code, Request, Status};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tracing::Level;
+
+use crate::access_log::Log;
 
 async fn hello(server: &Running, authorization: &str) -> Result<(), Status> {
     let mut request = Request::new(HelloRequest { name: "Ada".into() });
@@ -40,4 +43,39 @@ async fn with_a_file_of_tokens_a_call_must_show_one_and_health_need_not() {
     let mut health = HealthClient::new(server.channel());
     let check = health.check(HealthCheckRequest::default()).await;
     check.expect("a status");
+}
+
+#[tokio::test]
+async fn new_tokens_are_used_without_a_restart_and_bad_ones_are_told_and_not_used() {
+    let (log, _logging) = Log::keep(Level::INFO);
+    let file = NamedTempFile::new().expect("a file");
+    // With the mark that some editors put first.
+    std::fs::write(&file, "\u{feff}first\n").expect("written");
+    let path = file.path().to_str().expect("text");
+    let server = start(greeter::APP, &["--tokens-file", path]).await;
+    hello(&server, "Bearer first").await.expect("known");
+    std::fs::write(&file, "second\n").expect("written");
+    within(async { while hello(&server, "Bearer second").await.is_err() {} }).await;
+    hello(&server, "Bearer first").await.expect_err("withdrawn");
+
+    std::fs::write(&file, "# none\n").expect("written");
+    let told = within(async {
+        loop {
+            let (status, text) = get(server.admin, "/readyz").await;
+            if text != "serving" {
+                break (status, text);
+            }
+        }
+    });
+    let problem = format!("TOKENS_FILE={path}: no token in this file");
+    let expected = format!("serving\nkeeping the old tokens: {problem}");
+    assert_eq!(told.await, (200, expected));
+    hello(&server, "Bearer second").await.expect("the old ones");
+    let (_, metrics) = get(server.admin, "/metrics").await;
+    let gauge = r#"file_problem{what="tokens"} 1"#;
+    assert!(metrics.contains(gauge), "{metrics}");
+    let lines = log.lines().into_iter();
+    let warnings: Vec<_> = lines.filter(|line| line["level"] == "WARN").collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert_eq!(warnings[0]["problem"], problem);
 }

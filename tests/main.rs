@@ -28,6 +28,7 @@ mod pki;
 mod reflection;
 mod route_guide;
 mod scripted;
+mod secrets;
 mod semantics;
 mod shutdown;
 mod tls;

@@ -55,7 +55,7 @@ macro_rules! ask {
     }};
 }
 
-async fn assert_lists<S: clap::Args>(app: App<S>, service: &str) {
+async fn assert_lists<S: clap::Args + Send + 'static>(app: App<S>, service: &str) {
     let server = start(app, &[]).await;
     let answer = ask!(server, ListServices("")).expect("a list");
     let MessageResponse::ListServicesResponse(list) = answer else {

@@ -1,6 +1,8 @@
 //! How a process ends: nobody loses a call, and nobody can hold it up.
 
-use harness::{NOTHING, PREFACE, Process, bind, channel, start, within};
+use std::process::Stdio;
+
+use harness::{NOTHING, PREFACE, Process, bind, channel, command, send_signal, start, within};
 use proto::{
     helloworld::{HelloRequest, greeter_client::GreeterClient},
     routeguide::{Point, RouteNote, route_guide_client::RouteGuideClient},
@@ -179,4 +181,28 @@ async fn a_second_signal_ends_the_process_at_once() {
     server.signal(Signal::INT);
     server.log("second signal: exiting at once").await;
     assert_eq!(server.exit().await.code(), Some(1));
+}
+
+#[tokio::test]
+async fn a_signal_during_a_start_that_never_ends_ends_the_process() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let fifo = folder.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.expect("mkfifo").success());
+    for flag in ["--features-file", "--tokens-file"] {
+        for signal in [Signal::TERM, Signal::INT] {
+            let listen = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+            let mut server = command("route-guide", &listen);
+            let server = server.arg(flag).arg(&fifo).stdout(Stdio::null());
+            let mut server = server.spawn().expect("a server");
+            // Opens once the server has opened it to read.
+            let mut options = tokio::fs::OpenOptions::new();
+            let writer = options.write(true).open(&fifo);
+            let writer = within(writer).await.expect("a reader");
+            send_signal(&server, signal);
+            let ended = within(server.wait()).await.expect("a process");
+            assert_eq!(ended.code(), Some(0), "{flag}");
+            drop(writer);
+        }
+    }
 }

@@ -1,15 +1,21 @@
 //! TLS and mTLS on the gRPC listener.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use harness::{Running, bind, get, start_in, within};
 use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
 use rcgen::ExtendedKeyUsagePurpose::ClientAuth;
+use rustls::{
+    ClientConnection,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
     time::timeout,
 };
+use tokio_rustls::TlsConnector;
 use tonic::{
     Code, Status,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
@@ -105,24 +111,97 @@ async fn a_handshake_that_is_never_finished_is_let_go() {
     let _ = within(slow.read_to_end(&mut Vec::new())).await;
 }
 
-#[tokio::test]
-async fn more_handshakes_than_two_peers_may_begin_wait_for_their_turn() {
-    /// Connects from another address than any other peer, and begins a handshake.
-    async fn begin(peer: u8, server: &Running) -> TcpStream {
-        let socket = TcpSocket::new_v4().expect("a socket");
-        socket
-            .bind(([127, 0, 0, peer], 0).into())
-            .expect("a free port");
-        let mut stream = socket.connect(server.addr).await.expect("queued");
-        stream.write_all(b"\x16\x03\x01").await.expect("sent");
-        stream
-    }
+/// Connects from `127.0.0.PEER`, says this, and then nothing.
+async fn silent_after(said: &[u8], peer: u8, server: &Running) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket
+        .bind(([127, 0, 0, peer], 0).into())
+        .expect("a free port");
+    let mut stream = socket.connect(server.addr).await.expect("queued");
+    stream.write_all(said).await.expect("sent");
+    stream
+}
 
+/// The first that a client says.
+fn client_hello() -> Vec<u8> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let name = "localhost".try_into().expect("a name");
+    let mut client = ClientConnection::new(Arc::new(config), name).expect("a client");
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).expect("a vector takes all");
+    hello
+}
+
+#[tokio::test]
+async fn peers_that_fall_silent_in_their_handshakes_delay_nobody_else() {
+    let pki = Pki::new();
+    let hello_bytes = client_hello();
+    for said in [&hello_bytes[..hello_bytes.len() / 2], &hello_bytes] {
+        let flags = ["--max-connections-per-peer", "8"];
+        let environment = [pki.tls(), vec![("HANDSHAKE_TIMEOUT", "1h".to_owned())]].concat();
+        let server = start_in(greeter::APP, &flags, &environment).await;
+        let mut silent = Vec::new();
+        for peer in 2..6 {
+            for _ in 0..8 {
+                silent.push(silent_after(said, peer, &server).await);
+            }
+        }
+        for _ in 0..20 {
+            hello(&server, trusting(&pki)).await.expect("a reply");
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_clients_that_come_at_once_all_get_through() {
+    let pki = Pki::new();
+    let flags = ["--max-connections-per-peer", "100"];
+    let server = start_in(greeter::APP, &flags, &pki.tls()).await;
+    let hellos = (0..100).map(|_| hello(&server, trusting(&pki)));
+    for reply in join_all(hellos).await {
+        reply.expect("a reply");
+    }
+    let begins = (2..102).map(|peer| silent_after(b"", peer, &server));
+    let streams = join_all(begins).await.into_iter().map(|stream| async {
+        let tls = connector(&pki);
+        let name = "localhost".try_into().expect("a name");
+        within(tls.connect(name, stream))
+            .await
+            .expect("a handshake")
+    });
+    assert_eq!(join_all(streams).await.len(), 100);
+}
+
+/// What makes a TLS connection of one of TCP.
+fn connector(pki: &Pki) -> TlsConnector {
+    let mut roots = rustls::RootCertStore::empty();
+    let authority = CertificateDer::from_pem_slice(pki.pem("ca.pem").as_bytes());
+    roots.add(authority.expect("PEM")).expect("an authority");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Arc::new(config).into()
+}
+
+#[tokio::test]
+async fn more_handshakes_than_eight_peers_may_begin_wait_for_their_turn() {
     let pki = Pki::new();
     let flags = ["--max-connections-per-peer", "1"];
     let server = start_in(greeter::APP, &flags, &pki.tls()).await;
-    let slow = [begin(2, &server).await, begin(3, &server).await];
-    // Until both have taken their turns, others may still come first.
+    let mut slow = Vec::new();
+    for peer in 2..10 {
+        slow.push(silent_after(&client_hello(), peer, &server).await);
+    }
+    // Until all have taken their turns, others may still come first.
     within(async {
         let patience = Duration::from_millis(200);
         while timeout(patience, hello(&server, trusting(&pki)))
@@ -235,6 +314,81 @@ async fn a_client_may_call_what_its_certificate_is_allowed() {
         .check(HealthCheckRequest::default())
         .await;
     check.expect("a status");
+}
+
+#[tokio::test]
+async fn a_uri_of_a_certificate_is_not_taken_for_a_host_of_that_name() {
+    let pki = Pki::new();
+    pki.issue_to("desk", ClientAuth, "prod.example.com");
+    pki.write("allow", "prod.example.com *\n");
+    let mut environment = pki.mtls();
+    environment.push(("ALLOW_FILE", pki.path("allow")));
+    let server = greeter(&environment).await;
+    let status = hello(&server, as_client(&pki, "desk")).await;
+    let status = status.expect_err("a URI");
+    assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+
+    // The host names of the same certificate.
+    pki.write("allow", "localhost *\n");
+    let server = greeter(&environment).await;
+    let reply = hello(&server, as_client(&pki, "desk")).await;
+    reply.expect("a host name");
+}
+
+#[tokio::test]
+async fn new_rules_are_used_without_a_restart_and_bad_ones_are_told_and_not_used() {
+    let pki = Pki::new();
+    pki.issue("client", ClientAuth);
+    pki.write("allow", "other.example.com *\n");
+    let mut environment = pki.mtls();
+    environment.push(("ALLOW_FILE", pki.path("allow")));
+    let server = greeter(&environment).await;
+    let client = channel(&server, as_client(&pki, "client"));
+    hello_on(&client).await.expect_err("not allowed");
+    // With the mark that some editors put first.
+    pki.write("allow", "\u{feff}localhost *\n");
+    within(async { while hello_on(&client).await.is_err() {} }).await;
+
+    pki.write("allow", "localhost *\nsecret-name\n");
+    let (status, text) = readiness(&server, |text| text != "serving").await;
+    assert_eq!(status, 200, "it serves");
+    assert!(
+        text.contains("keeping the old rules: ALLOW_FILE="),
+        "{text}"
+    );
+    assert!(text.contains("line 2"), "{text}");
+    assert!(!text.contains("secret-name"), "{text}");
+    hello_on(&client).await.expect("the old rules");
+    let (_, metrics) = get(server.admin, "/metrics").await;
+    let gauge = r#"file_problem{what="rules"} 1"#;
+    assert!(metrics.contains(gauge), "{metrics}");
+}
+
+/// A certificate of the first version. Its key is nowhere.
+const VERSION_ONE: &str = "-----BEGIN CERTIFICATE-----
+MIIBIzCBywIUERuiQ1C8+lrB9Ty6lHHgmP/2lEIwCgYIKoZIzj0EAwIwFDESMBAG
+A1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyODEyMzkyOFoYDzIxMjYxMTA0MTIzOTI4
+WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC
+AASdwhfvY7l9+uKwTon1QSdsSTcy4vtKbRLHgfkTIO9e7ce6qHTqbBDrD6WN9Prb
+z8XQjzQBugYGA3bXGRl3iL9IMAoGCCqGSM49BAMCA0cAMEQCID5B77eo9DZQnxEi
+4AZeh/foB+4Uw8grsbIvWnImjdBjAiB9V4sZICdjOozUMIZCeepjQn65we90vTKP
+E5nAcbCzZQ==
+-----END CERTIFICATE-----
+";
+
+#[tokio::test]
+async fn a_certificate_of_version_one_is_called_what_it_is() {
+    let pki = Pki::new();
+    pki.write("one.pem", VERSION_ONE);
+    let cert = pki.path("one.pem");
+    let environment = [
+        ("TLS_CERT", cert.clone()),
+        ("TLS_KEY", pki.path("server.key")),
+    ];
+    let error = bind(greeter::APP, &[], &environment).await.err();
+    let error = error.expect("refused").to_string();
+    let problem = "X.509 v1 certificate; v3 is needed";
+    assert_eq!(error, format!("TLS_CERT={cert}: {problem}"));
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ pub struct Running {
 /// Starts a server with these flags and no environment, on free ports of 127.0.0.1.
 pub async fn start<S>(app: App<S>, flags: &[&str]) -> Running
 where
-    S: clap::Args,
+    S: clap::Args + Send + 'static,
 {
     start_in(app, flags, NOTHING).await
 }
@@ -66,7 +66,7 @@ pub async fn start_in<S>(
     environment: &[(&str, impl AsRef<str>)],
 ) -> Running
 where
-    S: clap::Args,
+    S: clap::Args + Send + 'static,
 {
     run(bind(app, flags, environment)
         .await
@@ -80,7 +80,7 @@ pub async fn bind<S>(
     environment: &[(&str, impl AsRef<str>)],
 ) -> Result<Server, chassis::Error>
 where
-    S: clap::Args,
+    S: clap::Args + Send + 'static,
 {
     let defaults = [("LISTEN_ADDR", "127.0.0.1:0"), ("LAME_DUCK", "0s")];
     let lookup = |variable: &str| {

@@ -41,7 +41,7 @@ pub(super) async fn all() -> Servers {
 }
 
 impl Server {
-    async fn of<S: clap::Args + 'static>(app: fn() -> App<S>) -> Self {
+    async fn of<S: clap::Args + Send + 'static>(app: fn() -> App<S>) -> Self {
         let port = app()
             .listen
             .rsplit_once(':')

@@ -2,7 +2,7 @@
 //! replaced without a restart.
 
 use std::{
-    fmt,
+    fmt, fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -11,7 +11,7 @@ use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
+    pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
 /// Which servers to believe.
@@ -72,10 +72,10 @@ fn load(trust: &Trust, identity: Option<&(PathBuf, PathBuf)>) -> Result<ClientCo
     let mut config = match identity {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
-            let chain = certificates(certificate)?;
-            let private = PrivateKeyDer::from_pem_file(key).map_err(|error| of(key, error))?;
+            let chain = read(certificate, pem::own_chain)?;
+            let private = read(key, pem::private_key)?;
             (builder.with_client_auth_cert(chain, private))
-                .map_err(|error| of(certificate, error))?
+                .map_err(|error| of(certificate, pem::said(&error)))?
         }
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
@@ -95,20 +95,15 @@ fn system_roots() -> Result<RootCertStore, String> {
 
 fn roots(path: &Path) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots.add(certificate).map_err(|error| of(path, error))?;
+    for certificate in read(path, pem::certificates)? {
+        (roots.add(certificate)).map_err(|error| of(path, pem::said(&error)))?;
     }
     Ok(roots)
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| of(path, error))?;
-    let certificates: Result<Vec<_>, _> = certificates.collect();
-    let certificates = certificates.map_err(|error| of(path, error))?;
-    if certificates.is_empty() {
-        return Err(of(path, "no certificate in it"));
-    }
-    Ok(certificates)
+fn read<T>(path: &Path, parse: fn(&[u8]) -> Result<T, pem::Damage>) -> Result<T, String> {
+    let file = fs::read(path).map_err(|error| of(path, error))?;
+    parse(&file).map_err(|damage| of(path, damage))
 }
 
 fn of(path: &Path, error: impl fmt::Display) -> String {

@@ -12,7 +12,7 @@ use tonic::metadata::MetadataMap;
 pub fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for letter in text.chars() {
-        if letter.is_control() {
+        if letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}') {
             printable.extend(letter.escape_default());
         } else {
             printable.push(letter);

@@ -78,9 +78,9 @@ impl Call {
     }
 
     /// Follows the call through the body of its response.
-    pub(crate) fn follow(mut self, response: Response<Guarded>) -> Response<Followed> {
+    pub(crate) fn follow(mut self, response: Response<Guarded>) -> Response<TrackedBody> {
         self.note_status(response.headers());
-        response.map(|body| Followed {
+        response.map(|body| TrackedBody {
             body,
             call: self,
             messages: Messages::new(),
@@ -151,13 +151,13 @@ fn shortened(text: &str) -> &str {
 }
 
 /// A response body that reports to the call it belongs to.
-pub(crate) struct Followed {
+pub(crate) struct TrackedBody {
     body: Guarded,
     call: Call,
     messages: Messages,
 }
 
-impl ResponseBody for Followed {
+impl ResponseBody for TrackedBody {
     fn in_flight(&self) -> Option<Arc<InFlight>> {
         Some(self.call.in_flight.clone())
     }
@@ -171,7 +171,7 @@ impl ResponseBody for Followed {
     }
 }
 
-impl Body for Followed {
+impl Body for TrackedBody {
     type Data = Bytes;
     type Error = Status;
 

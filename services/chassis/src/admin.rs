@@ -20,14 +20,14 @@ use tokio::{
 use tonic::Code;
 
 use crate::{
-    access_log::Followed,
+    access_log::TrackedBody,
     call::{InFlight, Shared, respond},
     connection::{Peer, speaks},
+    followed::{self, AllFollowed},
     http2,
     incoming::Incoming,
     lifecycle::Phase,
     stream::ResponseBody,
-    tls::Tls,
     watched::Watched,
 };
 
@@ -35,7 +35,7 @@ use crate::{
 struct Pages {
     name: &'static str,
     shared: Arc<Shared>,
-    tls: Option<Tls>,
+    files: AllFollowed,
 }
 
 /// Serves one connection, HTTP/1.1 or HTTP/2, until the peer is done with it, or the process is.
@@ -44,12 +44,16 @@ struct Pages {
 pub(crate) async fn serve(
     name: &'static str,
     shared: Arc<Shared>,
-    tls: Option<Tls>,
+    files: AllFollowed,
     stream: TcpStream,
     addr: SocketAddr,
 ) {
     let closed = shared.lifecycle.reached(Phase::Closed);
-    let pages = Arc::new(Pages { name, shared, tls });
+    let pages = Arc::new(Pages {
+        name,
+        shared,
+        files,
+    });
     future::select(pin!(closed), pin!(converse(pages, stream, addr))).await;
 }
 
@@ -119,7 +123,7 @@ async fn page_or_call(
     pages: Arc<Pages>,
     peer: Arc<Peer>,
     request: Request<Incoming>,
-) -> Response<Either<Followed, Full<Bytes>>> {
+) -> Response<Either<TrackedBody, Full<Bytes>>> {
     match *request.method() {
         Method::POST => respond(&pages.shared, &peer, request)
             .await
@@ -128,7 +132,7 @@ async fn page_or_call(
     }
 }
 
-impl ResponseBody for Either<Followed, Full<Bytes>> {
+impl ResponseBody for Either<TrackedBody, Full<Bytes>> {
     fn in_flight(&self) -> Option<Arc<InFlight>> {
         match self {
             Self::Left(call) => call.in_flight(),
@@ -152,10 +156,10 @@ impl ResponseBody for Either<Followed, Full<Bytes>> {
 
 impl Pages {
     fn page(&self, path: &str) -> Response<Full<Bytes>> {
-        let (shared, tls) = (&self.shared, self.tls.as_ref());
+        let shared = &self.shared;
         let (status, page) = match path {
             "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
-            "/readyz" => readiness(shared, tls.and_then(Tls::problem)),
+            "/readyz" => readiness(shared, &self.files),
             "/metrics" => (StatusCode::OK, shared.metrics.text()),
             "/version" => (
                 StatusCode::OK,
@@ -177,18 +181,16 @@ fn text(status: StatusCode, text: String) -> Response<Full<Bytes>> {
 }
 
 /// Whether calls should come here, and what else a person should know.
-fn readiness(shared: &Shared, certificate_problem: Option<String>) -> (StatusCode, String) {
+fn readiness(shared: &Shared, files: &AllFollowed) -> (StatusCode, String) {
     let (phase, dependencies) = (shared.lifecycle.phase(), &shared.dependencies);
     let status = match (phase, dependencies.missing()) {
         (Phase::Serving, None) => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let problem =
-        certificate_problem.map(|problem| format!("keeping the old certificates: {problem}\n"));
     let text = format!(
         "{phase}\n{}{}",
         dependencies.lines(),
-        problem.unwrap_or_default()
+        followed::problems(files)
     );
     (status, text)
 }

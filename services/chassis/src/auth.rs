@@ -1,34 +1,70 @@
 //! Who may call what: bearer tokens, and methods by client certificate. Both are off unless a file is
 //! given, and neither is asked about health.
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use rustls::pki_types::CertificateDer;
 use subtle::{Choice, ConstantTimeEq as _};
 use tonic::Status;
 
-use crate::{Config, Error};
+use crate::{
+    Config, Error,
+    followed::{File, Follow, Followed},
+};
 
 /// What callers have to show.
 #[derive(Default)]
 pub(crate) struct Auth {
-    tokens: Option<Vec<String>>,
-    allowed: Option<HashMap<String, Vec<String>>>,
+    tokens: Option<Arc<Followed<Vec<String>>>>,
+    allowed: Option<Arc<Followed<Rules>>>,
+}
+
+/// Which methods are allowed to whom.
+type Rules = HashMap<Name, Vec<String>>;
+
+/// A name in the subjectAltName of a certificate. An authority may let anybody have a URI that reads like
+/// somebody's DNS name, so the one is never taken for the other.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Name {
+    Uri(String),
+    Dns(String),
+}
+
+impl Name {
+    /// The name that a rule means.
+    fn in_rule(text: &str) -> Self {
+        match text.contains("://") {
+            true => Self::Uri(text.to_owned()),
+            false => Self::Dns(text.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uri(name) => write!(f, "URI {name}"),
+            Self::Dns(name) => write!(f, "DNS {name}"),
+        }
+    }
 }
 
 impl Auth {
     /// Reads the files of the configuration.
     pub(crate) fn read(config: &Config) -> Result<Self, Error> {
-        let tokens = config.tokens_file.as_deref();
-        let allowed = config.allow_file.as_deref();
+        let file = |setting, path| vec![File { setting, path }];
+        let tokens = config.tokens_file.clone().map(|path| {
+            let files = file("TOKENS_FILE", path);
+            Followed::read("tokens", files, |files| parsed(files, tokens_in))
+        });
+        let allowed = config.allow_file.clone().map(|path| {
+            let files = file("ALLOW_FILE", path);
+            Followed::read("rules", files, |files| parsed(files, rules_in))
+        });
         Ok(Self {
-            tokens: tokens
-                .map(|path| read("TOKENS_FILE", path, tokens_in))
-                .transpose()?,
-            allowed: allowed
-                .map(|path| read("ALLOW_FILE", path, rules_in))
-                .transpose()?,
+            tokens: tokens.transpose()?.map(Arc::new),
+            allowed: allowed.transpose()?.map(Arc::new),
         })
     }
 
@@ -37,21 +73,28 @@ impl Auth {
         self.tokens.is_some() || self.allowed.is_some()
     }
 
+    /// The files, to be followed.
+    pub(crate) fn files(&self) -> impl Iterator<Item = Arc<dyn Follow>> + use<> {
+        let tokens = self.tokens.clone().map(|files| files as Arc<dyn Follow>);
+        let allowed = self.allowed.clone().map(|files| files as Arc<dyn Follow>);
+        tokens.into_iter().chain(allowed)
+    }
+
     /// Whether a call may go on. `names` are those of the client's certificate.
     pub(crate) fn check(
         &self,
         path: &str,
         headers: &mut HeaderMap,
-        names: &[String],
+        names: &[Name],
     ) -> Result<(), Status> {
         if let Some(tokens) = &self.tokens {
-            check_token(tokens, headers.get(AUTHORIZATION))?;
+            check_token(&tokens.current(), headers.get(AUTHORIZATION))?;
         }
         if let Some(shown) = headers.get_mut(AUTHORIZATION) {
             shown.set_sensitive(true);
         }
         match &self.allowed {
-            Some(allowed) => check_names(allowed, path, names),
+            Some(allowed) => check_names(&allowed.current(), path, names),
             None => Ok(()),
         }
     }
@@ -74,11 +117,7 @@ fn check_token(tokens: &[String], shown: Option<&HeaderValue>) -> Result<(), Sta
     }
 }
 
-fn check_names(
-    allowed: &HashMap<String, Vec<String>>,
-    path: &str,
-    names: &[String],
-) -> Result<(), Status> {
+fn check_names(allowed: &Rules, path: &str, names: &[Name]) -> Result<(), Status> {
     let covers = |method: &String| match method.strip_suffix('*') {
         Some(beginning) => path.starts_with(beginning),
         None => path == method,
@@ -87,34 +126,39 @@ fn check_names(
     if methods.any(covers) {
         Ok(())
     } else {
+        let who = names.first().map(Name::to_string);
+        let who = who.unwrap_or_else(|| "a certificate without a name".to_owned());
         Err(Status::permission_denied(format!(
-            "{} may not call {path:.200}",
-            names
-                .first()
-                .map_or("a certificate without a name", |name| name)
+            "{who} may not call {path:.200}"
         )))
     }
 }
 
 /// The names that a client's certificate, already verified, has in its subjectAltName: URIs, such as
 /// SPIFFE IDs, and DNS names.
-pub(crate) fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
+pub(crate) fn names(certificate: &CertificateDer<'_>) -> Vec<Name> {
     let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else {
         return Vec::new();
     };
     let uris = certificate.valid_uri_names();
+    let uris = uris.map(|name| Name::Uri(name.to_owned()));
     let hosts = certificate.valid_dns_names();
-    uris.chain(hosts).map(str::to_owned).collect()
+    uris.chain(hosts.map(|name| Name::Dns(name.to_owned())))
+        .collect()
 }
 
-fn read<T>(
-    variable: &str,
-    path: &Path,
-    parse: impl FnOnce(&str) -> Result<T, String>,
+/// What the one file says. The problems that `parse` finds are to name lines by their numbers only: a file
+/// of tokens may have been given for one of rules.
+fn parsed<T>(
+    files: &[(&File, &[u8])],
+    parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<T, Error> {
-    let text = fs::read_to_string(path).map_err(|error| error.to_string());
-    let parsed = text.and_then(|text| parse(&text));
-    Ok(parsed.map_err(|error| format!("{variable}={}: {error}", path.display()))?)
+    let [(file, bytes), ..] = files else {
+        return Err("a file is needed".into());
+    };
+    let text = str::from_utf8(pem::without_mark(bytes));
+    let text = text.map_err(|_| file.problem(&"not UTF-8"))?;
+    parse(text).map_err(|problem| file.problem(&problem))
 }
 
 /// The lines that say something, with their numbers.
@@ -133,18 +177,19 @@ fn tokens_in(text: &str) -> Result<Vec<String>, String> {
     Ok(tokens)
 }
 
-fn rules_in(text: &str) -> Result<HashMap<String, Vec<String>>, String> {
-    let mut allowed = HashMap::<_, Vec<_>>::new();
+fn rules_in(text: &str) -> Result<Rules, String> {
+    let mut allowed = Rules::new();
     for (number, line) in lines(text) {
         let mut words = line.split_whitespace().map(str::to_owned);
-        let name = words.next().unwrap_or_default();
+        let name = Name::in_rule(&words.next().unwrap_or_default());
         let methods: Vec<_> = words.collect();
         if methods.is_empty() {
-            return Err(format!("line {number}: {name} is allowed nothing"));
+            return Err(format!("line {number}: a name that is allowed nothing"));
         }
-        if let Some(wrong) = methods.iter().find(|method| !is_pattern(method)) {
+        if let Some(wrong) = methods.iter().position(|method| !is_pattern(method)) {
+            let word = wrong + 2;
             return Err(format!(
-                "line {number}: {wrong} is not *, /package.Service/* or /package.Service/Method"
+                "line {number}: word {word} is not *, /package.Service/* or /package.Service/Method"
             ));
         }
         allowed.entry(name).or_default().extend(methods);
@@ -167,7 +212,7 @@ mod tests {
     use http::HeaderValue;
     use proptest::prelude::*;
 
-    use super::{check_names, check_token, rules_in};
+    use super::{Name, check_names, check_token, rules_in};
 
     #[test]
     fn a_token_is_known_whole_or_not_at_all() {
@@ -205,20 +250,28 @@ mod tests {
             ("b", "/p.S/Get", true),
             ("c", "/p.S/Get", false),
         ] {
-            let found = check_names(&allowed, path, &["other".to_owned(), name.to_owned()]);
+            let names = ["other", name].map(Name::in_rule);
+            let found = check_names(&allowed, path, &names);
             assert_eq!(found.is_ok(), may, "{name} {path}");
         }
         check_names(&allowed, "/p.S/Get", &[]).expect_err("no name");
+        for other in [
+            Name::Uri("b".to_owned()),
+            Name::Dns("spiffe://x/a".to_owned()),
+        ] {
+            let found = check_names(&allowed, "/p.S/Get", std::slice::from_ref(&other));
+            found.expect_err("a name of another kind");
+        }
     }
 
     #[test]
     fn a_rule_that_says_nothing_useful_is_refused_with_its_line() {
         for (rules, problem) in [
-            ("a *\nb", "line 2: b is allowed nothing"),
-            ("a p.S/Get", "line 1: p.S/Get is not *"),
-            ("a /p.S/G*", "line 1: /p.S/G* is not *"),
-            ("a /p.S", "line 1: /p.S is not *"),
-            ("a //*", "line 1: //* is not *"),
+            ("a *\nb", "line 2: a name that is allowed nothing"),
+            ("a p.S/Get", "line 1: word 2 is not *"),
+            ("a /p.S/G*", "line 1: word 2 is not *"),
+            ("a /p.S", "line 1: word 2 is not *"),
+            ("a //*", "line 1: word 2 is not *"),
         ] {
             let error = rules_in(rules).expect_err(rules);
             assert!(error.starts_with(problem), "{error}");
@@ -232,7 +285,7 @@ mod tests {
             path in "/p.S/(Get|[ab*/]*)",
         ) {
             match rules_in(&text) {
-                Ok(allowed) => drop(check_names(&allowed, &path, &["a".to_owned()])),
+                Ok(allowed) => drop(check_names(&allowed, &path, &[Name::Dns("a".to_owned())])),
                 Err(problem) => prop_assert!(problem.starts_with("line "), "{problem}"),
             }
         }

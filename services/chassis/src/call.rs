@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tonic::{Status, body::Body};
 
 use crate::{
-    access_log::{Call, Followed},
+    access_log::{Call, TrackedBody},
     auth::Auth,
     call_limit::{CallLimit, Counter, Permit, Taken},
     compression,
@@ -92,7 +92,7 @@ pub(crate) async fn respond(
     shared: &Arc<Shared>,
     peer: &Arc<Peer>,
     request: Request<Incoming>,
-) -> Response<Followed> {
+) -> Response<TrackedBody> {
     let began = Instant::now();
     let (mut parts, body) = request.into_parts();
     let kind = health::kind(parts.uri.path(), &parts.headers);

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use crate::{admission, limits::Limits, metrics::Refused};
+use crate::{admission, auth::Name, limits::Limits, metrics::Refused};
 
 /// Counts up to a limit.
 #[derive(Debug, Clone)]
@@ -50,7 +50,7 @@ pub(crate) enum PeerKey {
     /// An IPv4 address or an IPv6 /64.
     Address(IpAddr),
     /// The first name in a client certificate, wherever it connects from.
-    Identity(String),
+    Identity(Name),
 }
 
 impl PeerKey {
@@ -128,7 +128,7 @@ impl Peers {
 mod tests {
     use std::net::IpAddr;
 
-    use super::{CallLimit, Counter, PeerKey, Peers, Refused};
+    use super::{CallLimit, Counter, Name, PeerKey, Peers, Refused};
 
     fn limit(all: usize, most_per_peer: usize) -> CallLimit {
         CallLimit {
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn an_identity_is_one_peer_wherever_it_is() {
         let limit = limit(3, 1);
-        let name = || PeerKey::Identity("spiffe://x/a".to_owned());
+        let name = || PeerKey::Identity(Name::Uri("spiffe://x/a".to_owned()));
         let _call = limit.admit(&limit.peer(name())).expect("room");
         limit.admit(&limit.peer(name())).expect_err("its share");
         limit

@@ -64,8 +64,8 @@ pub struct Config {
     #[arg(long)]
     pub tokens_file: Option<PathBuf>,
 
-    /// File with what client certificates may call: lines of a URI or DNS name and its methods, each
-    /// /package.Service/Method, /package.Service/* or *
+    /// File with what client certificates may call: lines of a URI, with :// in it, or a
+    /// DNS name, and its methods, each /package.Service/Method, /package.Service/* or *
     #[arg(long, requires = "tls_client_ca")]
     pub allow_file: Option<PathBuf>,
 

@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    auth,
+    auth::{self, Name},
     call::{Shared, respond},
     call_limit::{Counter, PeerKey},
     http2,
@@ -50,7 +50,7 @@ pub(crate) async fn serve(
         let peer = |names| Arc::new(Peer::new(addr, names, &shared));
         match tls {
             None => Box::pin(http2(&shared, stream, peer(Vec::new()))).await,
-            Some(tls) => match Box::pin(timeout_at(deadline, tls.accept(stream))).await {
+            Some(tls) => match Box::pin(timeout_at(deadline, tls.accept(stream, addr))).await {
                 Ok(Ok(stream)) => {
                     let certificates = stream.get_ref().1.peer_certificates();
                     let names = certificates.and_then(|chain| chain.first().map(auth::names));
@@ -125,7 +125,7 @@ pub(crate) struct Peer {
     /// Its address, as text: every call has it in its log line.
     pub(crate) addr: String,
     /// The names in the certificate that it has shown.
-    pub(crate) names: Vec<String>,
+    pub(crate) names: Vec<Name>,
     /// Ends the calls that are still open.
     pub(crate) closing: CancellationToken,
     /// The calls of this peer, on all of its connections.
@@ -139,7 +139,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(addr: SocketAddr, names: Vec<String>, shared: &Shared) -> Self {
+    pub(crate) fn new(addr: SocketAddr, names: Vec<Name>, shared: &Shared) -> Self {
         let key = match names.first() {
             Some(name) => PeerKey::Identity(name.clone()),
             None => PeerKey::address(addr.ip()),

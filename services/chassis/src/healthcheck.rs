@@ -162,11 +162,14 @@ impl Probe {
     fn with_tls(&self, endpoint: Endpoint) -> Result<Endpoint, Error> {
         let mut tls = ClientTlsConfig::new();
         tls = match &self.cacert {
-            Some(path) => tls.ca_certificate(Certificate::from_pem(read(path)?)),
+            Some(path) => tls.ca_certificate(Certificate::from_pem(read(path, pem::certificates)?)),
             None => tls.with_native_roots(),
         };
         if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
-            tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
+            tls = tls.identity(Identity::from_pem(
+                read(cert, pem::own_chain)?,
+                read(key, pem::private_key)?,
+            ));
         }
         if let Some(name) = &self.authority {
             tls = tls.domain_name(name);
@@ -175,6 +178,10 @@ impl Probe {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    Ok(fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?)
+/// What is in a file that `parse` makes something of: the transport's own errors may show what was read.
+fn read<T>(path: &Path, parse: fn(&[u8]) -> Result<T, pem::Damage>) -> Result<Vec<u8>, Error> {
+    let of = |problem: &dyn fmt::Display| format!("{}: {problem}", path.display());
+    let file = fs::read(path).map_err(|error| of(&error))?;
+    parse(&file).map_err(|damage| of(&damage))?;
+    Ok(pem::without_mark(&file).to_owned())
 }

@@ -23,6 +23,7 @@ mod deadline;
 mod dependency;
 mod descriptors;
 mod encoded;
+mod followed;
 mod guard;
 pub mod health;
 mod healthcheck;
@@ -45,6 +46,7 @@ mod stream;
 mod telemetry;
 mod throttle;
 mod tls;
+mod turns;
 mod watched;
 mod workers;
 
@@ -54,6 +56,7 @@ pub use dependency::Dependency;
 pub use encoded::{Encoded, EncodedBuilder};
 pub use healthcheck::Probe;
 pub use limits::{Limits, nonzero_period};
+pub use pem;
 pub use process::main;
 pub use producer::produced;
 pub use server::Server;
@@ -81,7 +84,7 @@ pub struct App<S> {
     pub services: fn(S) -> Result<Services, Error>,
 }
 
-impl<S: clap::Args> App<S> {
+impl<S: clap::Args + Send + 'static> App<S> {
     /// Reads a command line without the program's name, with `lookup` for the environment.
     pub fn parse(
         &self,
@@ -93,6 +96,8 @@ impl<S: clap::Args> App<S> {
 
     /// Binds a server with these settings. It answers once it runs.
     pub async fn bind(&self, config: &Config, settings: S) -> Result<Server, Error> {
-        Server::bind(self.name, config, (self.services)(settings)?).await
+        let services = self.services;
+        let services = server::in_background(move || services(settings)).await?;
+        Server::bind(self.name, config, services).await
     }
 }

@@ -104,22 +104,42 @@ impl Visit for Fields<'_> {
     }
 }
 
+/// The first byte, in UTF-8, of the control characters that are not of ASCII.
+const FIRST_OF_C1: u8 = 0xc2;
+/// The same of U+2028 and U+2029.
+const FIRST_OF_LINE_ENDS: u8 = 0xe2;
+
+/// Whether a terminal or a reader of lines may obey a character instead of showing it. Not all of these
+/// have to be escaped in JSON.
+pub(crate) fn steers(letter: char) -> bool {
+    letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}')
+}
+
 /// What is written here stands in a JSON string. RFC 8259, 7.
 struct Escaped<W>(W);
 
 impl<W: Write> Write for Escaped<W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
-        // All of one byte, which are no part of any longer character.
-        let is_special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
-        while let Some(at) = rest.bytes().position(is_special) {
+        // Each begins a character, be it a longer one.
+        let may_be_special = |byte: u8| {
+            byte < b' '
+                || matches!(
+                    byte,
+                    b'"' | b'\\' | b'\x7f' | FIRST_OF_C1 | FIRST_OF_LINE_ENDS
+                )
+        };
+        while let Some(at) = rest.bytes().position(may_be_special) {
             let (plain, special) = rest.split_at(at);
             self.0.write_str(plain)?;
-            let (special, after) = special.split_at(1);
-            for byte in special.bytes() {
-                write!(self.0, "\\u{byte:04x}")?;
+            let mut letters = special.chars();
+            for letter in letters.by_ref().take(1) {
+                match matches!(letter, '"' | '\\') || steers(letter) {
+                    true => write!(self.0, "\\u{:04x}", u32::from(letter))?,
+                    false => self.0.write_char(letter)?,
+                }
             }
-            rest = after;
+            rest = letters.as_str();
         }
         self.0.write_str(rest)
     }
@@ -137,7 +157,7 @@ mod tests {
     use serde_json::{Value, json};
     use tracing_subscriber::fmt::MakeWriter;
 
-    use super::{Escaped, JsonLines};
+    use super::{Escaped, JsonLines, steers};
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -197,9 +217,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_back(text in any::<String>()) {
+        fn any_text_is_read_back_and_steers_nothing(
+            text in "(\\PC|\\pC|[\u{7f}-\u{9f}\u{2027}-\u{202a}é€\"\\\\])*",
+        ) {
             let mut escaped = String::new();
             write!(Escaped(&mut escaped), "{text}").expect("a string takes all");
+            prop_assert!(!escaped.contains(steers), "{escaped:?}");
             prop_assert_eq!(serde_json::from_str::<String>(&format!("\"{escaped}\"")).expect("JSON"), text);
         }
     }

@@ -25,7 +25,7 @@ pub(crate) struct Metrics {
     calls_in_flight: Gauge,
     connections: Gauge,
     pub(crate) panics: Counter,
-    pub(crate) certificate_problem: Gauge,
+    file_problem: Family<Files, Gauge>,
     log_lines_dropped: Gauge,
 }
 
@@ -56,6 +56,12 @@ struct Refusal {
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Reason {
     reason: &'static str,
+}
+
+/// Files that are followed, by what they hold.
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Files {
+    what: &'static str,
 }
 
 /// What a limit has kept out.
@@ -98,7 +104,7 @@ impl Metrics {
             calls_in_flight: Gauge::default(),
             connections: Gauge::default(),
             panics: Counter::default(),
-            certificate_problem: Gauge::default(),
+            file_problem: Family::default(),
             log_lines_dropped: Gauge::default(),
         };
         metrics.register(dependencies);
@@ -106,6 +112,7 @@ impl Metrics {
     }
 
     fn register(&mut self, dependencies: &Dependencies) {
+        let certificates = self.file_problem("certificates");
         let registry = &mut self.registry;
         registry.register("grpc_calls", "Calls that have ended", self.calls.clone());
         registry.register(
@@ -137,7 +144,12 @@ impl Metrics {
         registry.register(
             "tls_certificate_problem",
             "Whether the certificate files have changed to something that cannot be used",
-            self.certificate_problem.clone(),
+            certificates,
+        );
+        registry.register(
+            "file_problem",
+            "Whether files that are followed have changed to something that cannot be used",
+            self.file_problem.clone(),
         );
         registry.register(
             "dependency_up",
@@ -205,6 +217,11 @@ impl Metrics {
     pub(crate) fn connection_failed(&self, reason: &'static str) {
         let reason = Reason { reason };
         self.connections_failed.get_or_create(&reason).inc();
+    }
+
+    /// 1 while the files that hold this cannot be used as they are.
+    pub(crate) fn file_problem(&self, what: &'static str) -> Gauge {
+        self.file_problem.get_or_create(&Files { what }).clone()
     }
 
     /// Everything, in the text format of OpenMetrics, which Prometheus reads.

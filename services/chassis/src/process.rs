@@ -20,14 +20,14 @@ use crate::{
 
 /// The whole of a server's `main`. Exits 2 on a wrong setting, 1 on a start that fails, and 0 after a
 /// shutdown in order; `healthcheck` has exit codes of its own.
-pub fn main<S: clap::Args>(app: App<S>) -> ExitCode {
+pub fn main<S: clap::Args + Send + 'static>(app: App<S>) -> ExitCode {
     run(&app).unwrap_or_else(|error| {
         eprintln!("{}: {error}", app.name);
         ExitCode::FAILURE
     })
 }
 
-fn run<S: clap::Args>(app: &App<S>) -> Result<ExitCode, Error> {
+fn run<S: clap::Args + Send + 'static>(app: &App<S>) -> Result<ExitCode, Error> {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
     let usage_code = if arguments
         .first()
@@ -57,13 +57,16 @@ fn run<S: clap::Args>(app: &App<S>) -> Result<ExitCode, Error> {
         Ok(Invocation::Serve(config, settings)) => {
             let _logging = start_logging(&config);
             descriptors::raise_limit();
-            return runtime.block_on(serve(app, &config, settings));
+            let ended = runtime.block_on(serve(app, &config, settings));
+            // A file may still be read that never ends; nobody waits for it.
+            runtime.shutdown_background();
+            return ended;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve<S: clap::Args>(
+async fn serve<S: clap::Args + Send + 'static>(
     app: &App<S>,
     config: &Config,
     settings: S,
@@ -71,7 +74,14 @@ async fn serve<S: clap::Args>(
     // Before the start, or a signal that comes during it would kill the process.
     let mut first = Signals::listen()?;
     let mut second = Signals::listen()?;
-    let server = app.bind(config, settings).await?;
+    let starts = pin!(app.bind(config, settings));
+    let server = match select(starts, pin!(first.next())).await {
+        Either::Left((server, _)) => server?,
+        Either::Right(_) => {
+            tracing::info!("told to stop before the start was done");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     let workers = Workers::one_per_core()?;
     tracing::info!(
         name = app.name,

@@ -1,7 +1,6 @@
 //! A server from its bound listeners to its last connection.
 
 use std::{
-    future::pending,
     io,
     net::SocketAddr,
     pin::pin,
@@ -15,6 +14,7 @@ use tokio::{
     join,
     net::{TcpListener, TcpStream},
     select,
+    task::spawn_blocking,
     time::{Instant, sleep, timeout, timeout_at},
 };
 
@@ -25,6 +25,7 @@ use crate::{
     call::Shared,
     call_limit::{CallLimit, Counter},
     connection, descriptors,
+    followed::{self, AllFollowed},
     health::Health,
     identity::Identity,
     lifecycle::{Lifecycle, Phase},
@@ -43,6 +44,7 @@ pub struct Server {
     for_grpc: Arc<Shared>,
     for_admin: Arc<Shared>,
     tls: Option<Tls>,
+    files: AllFollowed,
     lame_duck: Duration,
     drain_timeout: Duration,
 }
@@ -63,8 +65,12 @@ impl Server {
         if config.reflection {
             services = services.with_reflection()?;
         }
-        let tls = Tls::read(config).await?;
-        let auth = Auth::read(config)?;
+        let (tls, auth) = in_background({
+            let config = config.clone();
+            move || Ok((Tls::read(&config)?, Auth::read(&config)?))
+        })
+        .await?;
+        let files = tls.iter().map(Tls::files).chain(auth.files()).collect();
         let identity = Identity::find(config).await;
         let metrics = Arc::new(Metrics::new(&dependencies));
         let shared = |services, auth| {
@@ -89,6 +95,7 @@ impl Server {
             for_admin: shared(Services::default().with_health(health), Auth::default()),
             for_grpc: shared(services, auth),
             tls,
+            files,
             lame_duck: *config.lame_duck,
             drain_timeout: *config.drain_timeout,
         })
@@ -117,6 +124,7 @@ impl Server {
             for_grpc,
             for_admin,
             tls,
+            files,
             ..
         } = self;
         let lifecycle = for_grpc.lifecycle.clone();
@@ -152,16 +160,11 @@ impl Server {
         let admission = Admission::new(shares.admin, &for_admin.limits);
         let admin = accept(&self.admin, closed, |stream, peer| {
             if let Ok(admitted) = admission.admit(peer.ip()) {
-                let connection = admin::serve(name, for_admin.clone(), tls.clone(), stream, peer);
+                let connection = admin::serve(name, for_admin.clone(), files.clone(), stream, peer);
                 tokio::spawn(connection.map(|()| drop(admitted)));
             }
         });
-        let follow_files = async {
-            match &tls {
-                Some(tls) => tls.follow_files(&for_grpc.metrics).await,
-                None => pending().await,
-            }
-        };
+        let follow_files = followed::follow(files.clone(), &for_grpc.metrics);
 
         lifecycle.enter(Phase::Serving);
         select! {
@@ -169,6 +172,13 @@ impl Server {
             () = follow_files => {}
         }
     }
+}
+
+/// Does what may wait for a file for ever, such as a pipe that nobody writes to, where nothing else waits.
+pub(crate) async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    spawn_blocking(work).await?
 }
 
 /// Listens with a queue for bursts, such as after a rollout: a connection that finds it full waits a second

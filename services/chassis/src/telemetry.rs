@@ -14,7 +14,11 @@ use std::{
 
 use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use crate::{Config, LogFormat, log_line::JsonLines, log_queue::LogQueue};
+use crate::{
+    Config, LogFormat,
+    log_line::{JsonLines, steers},
+    log_queue::LogQueue,
+};
 
 static LINES: LogQueue = LogQueue::new();
 
@@ -45,14 +49,19 @@ impl Drop for Logging {
 /// `RUST_LOG` is read as tracing-subscriber's `Targets`, not as its `EnvFilter`: levels by target, no
 /// span or field filters, and no regular expression engine in the binary.
 pub fn start_logging(config: &Config) -> Logging {
-    let mut lines = tracing_subscriber::fmt::layer().with_writer(|| &LINES);
-    // Colours are for terminals, and there NO_COLOR turns them off.
-    if !io::stdout().is_terminal() {
-        lines.set_ansi(false);
-    }
+    let lines = tracing_subscriber::fmt::layer();
     let lines = match config.log_format {
-        LogFormat::Text => lines.boxed(),
-        LogFormat::Json => lines.event_format(JsonLines).boxed(),
+        LogFormat::Text => {
+            let mut lines = lines.with_writer(|| TextLine(&LINES));
+            // Colours are for terminals, and there NO_COLOR turns them off.
+            if !io::stdout().is_terminal() {
+                lines.set_ansi(false);
+            }
+            lines.boxed()
+        }
+        LogFormat::Json => (lines.with_writer(|| &LINES))
+            .event_format(JsonLines)
+            .boxed(),
     };
     tracing_subscriber::registry()
         .with(lines)
@@ -64,6 +73,32 @@ pub fn start_logging(config: &Config) -> Logging {
         drop(writing);
     });
     Logging { written }
+}
+
+/// A line for people, in which nothing steers their terminal but the colours.
+struct TextLine<W>(W);
+
+impl<W: Write> Write for TextLine<W> {
+    /// Of a whole line each time.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        const COLOURS: char = '\u{1b}';
+        let text = String::from_utf8_lossy(line);
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        let mut shown = String::with_capacity(text.len() + 1);
+        for letter in text.chars() {
+            match steers(letter) && letter != COLOURS {
+                true => shown.extend(letter.escape_default()),
+                false => shown.push(letter),
+            }
+        }
+        shown.push('\n');
+        self.0.write_all(shown.as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Standard output, to which `io::stdout` would write each line by itself.

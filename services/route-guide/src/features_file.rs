@@ -62,7 +62,7 @@ pub(crate) fn read(
 fn on_one_line(problem: &str) -> String {
     let mut line = String::new();
     for letter in problem.chars() {
-        match letter.is_control() {
+        match letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}') {
             true => line.extend(letter.escape_default()),
             false => line.push(letter),
         }

@@ -92,12 +92,15 @@ impl fmt::Display for TooLong {
 }
 
 /// Why the notes cannot be had. Whether the note has been left, nobody knows.
+///
+/// The reason is for the log and `/readyz`; what callers are told has none of it, for the store may name
+/// addresses and users in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Away(Arc<str>);
 
 impl fmt::Display for Away {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "notes: {}", self.0)
+        f.write_str("notes: the store is not available")
     }
 }
 

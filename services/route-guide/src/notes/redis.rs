@@ -105,6 +105,7 @@ impl super::Notes for Notes {
                 Ok(earlier.iter().map(|entry| Entry::note(entry)).collect())
             }
             Err(problem) => {
+                tracing::debug!(reason = %problem.0, "a note was not left");
                 store.doubt(key);
                 Err(problem)
             }

@@ -22,6 +22,9 @@ use redis::{
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 
+/// What some editors put before the first line of a file.
+const MARK: char = '\u{feff}';
+
 /// Where the notes are, and how to get at them.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct RedisSettings {
@@ -193,7 +196,7 @@ impl RedisSettings {
     fn password(&self) -> Result<Option<String>, Error> {
         if let Some(path) = &self.notes_password_file {
             let text = read("NOTES_PASSWORD_FILE", path)?;
-            return Ok(Some(text.trim_end().to_owned()));
+            return Ok(Some(text.trim_start_matches(MARK).trim_end().to_owned()));
         }
         Ok((self.notes_password.as_ref()).map(|Password(text)| text.clone()))
     }
@@ -226,10 +229,9 @@ fn cluster(
 fn certificates(path: &Path) -> Result<String, Error> {
     const VARIABLE: &str = "NOTES_CA";
     let text = read(VARIABLE, path)?;
-    match text.contains("-----BEGIN CERTIFICATE-----") {
-        true => Ok(text),
-        false => Err(format!("{VARIABLE}={}: no certificate in this file", path.display()).into()),
-    }
+    chassis::pem::certificates(text.as_bytes())
+        .map_err(|damage| format!("{VARIABLE}={}: {damage}", path.display()))?;
+    Ok(text.trim_start_matches(MARK).to_owned())
 }
 
 fn read(variable: &str, path: &Path) -> Result<String, Error> {
