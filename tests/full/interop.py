@@ -11,15 +11,15 @@ import pytest
 from conftest import PATIENCE, ROOT
 
 DRIVERS = ROOT / "tests/full/interop"
-RELEASE = ROOT / "target/release"
+PROGRAMS = ROOT / "target/debug"
 
 CLIENTS = {
-    "ours": [RELEASE / "interop-client", "--max-time", "60"],
+    "ours": [PROGRAMS / "interop-client", "--max-time", "60"],
     "grpcio": [sys.executable, DRIVERS / "client.py"],
     "grpc-js": ["node", DRIVERS / "client.js"],
 }
 SERVERS = {
-    "ours": [RELEASE / "interop-server", *"--log-format json --lame-duck 0s".split()],
+    "ours": [PROGRAMS / "interop-server", *"--log-format json --lame-duck 0s".split()],
     "grpcio": [sys.executable, DRIVERS / "server.py"],
     "grpc-js": ["node", DRIVERS / "server.js"],
 }

@@ -65,7 +65,7 @@ BALANCERS = {
 # The double of an ALB, which has no file; its targets follow.
 ALB = Balancer(
     None,
-    [ROOT / "target/release/alb", "--listen", "{address}:8443", "--idle-timeout", "{idle}"]
+    [ROOT / "target/debug/alb", "--listen", "{address}:8443", "--idle-timeout", "{idle}"]
     + ["--cert", "{folder}/tls.crt", "--key", "{folder}/tls.key"]
     + ["--rule", "/routeguide.RouteGuide/*=route-guide", "--rule", "/helloworld.Greeter/*=greeter"]
     + ["--matcher", "0", "--health-interval", "1"],
