@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use harness::finding::{Finding, Side, time, within};
+use harness::finding::{Finding, Side, time};
 use proto::routeguide::{Point, route_guide_client::RouteGuideClient};
 use tokio::{
     task::JoinSet,
@@ -261,8 +261,11 @@ async fn grown(busy: &Busy, judged: bool, grow: impl FnOnce()) -> Finding {
     joined.into_iter().fold(
         Finding::new().goal(!judged || failed == 0, format!("{failed} lost")),
         |finding, joined| {
-            let met = !judged || within(joined, Duration::from_secs(5));
-            finding.goal(met, format!("joined after {}", time(joined)))
+            let text = format!("joined after {}", time(joined));
+            match judged {
+                true => finding.by(joined, Duration::from_secs(5), text),
+                false => finding.note(text),
+            }
         },
     )
 }
