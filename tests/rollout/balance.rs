@@ -182,8 +182,11 @@ async fn found(busy: &Busy, lasts: Duration, judged: bool) -> Finding {
     let percent = |served| served as f64 / calls.max(1) as f64 * 100.0;
     let shares = served.map(|served| format!("{:.1} %", percent(served)));
     Finding::new()
-        .goal(!judged || index >= 0.99, format!("Jain's index {index:.4}"))
-        .note(format!("{} of {calls}", shares.join(", ")))
+        .figure(!judged || index >= 0.99, format!("Jain's index {index:.4}"))
+        .goal(
+            !judged || !served.contains(&0),
+            format!("{} of {calls}", shares.join(", ")),
+        )
         .goal(
             !judged || busy.failed() == 0,
             format!("{} lost", busy.failed()),
