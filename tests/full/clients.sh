@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Clients and servers that we did not write, against the release binaries: Python's grpcio, grpcurl, and
+# Clients and servers that we did not write, against our binaries: Python's grpcio, grpcurl, and
 # gRPC's interop cases between those of grpcio, of grpc-js and ours.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

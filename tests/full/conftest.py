@@ -1,6 +1,7 @@
-"""What the Python parts of the second tier share: the release binaries as servers, and stubs for them."""
+"""What the Python parts of the second tier share: the binaries, as servers, and stubs for them."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import trustme
 from grpc_tools import protoc
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Those of `tests/full/tools`.
+BINARIES = ROOT / "target" / ("release" if os.environ.get("LONG") else "debug")
 TRANSCRIPT = json.loads((ROOT / "data/transcript.json").read_text())
 DATABASE = json.loads((ROOT / "data/route_guide_db.json").read_text())
 PATIENCE = 30
@@ -45,12 +48,11 @@ def certificates(tmp_path_factory):
 
 
 class Server:
-    """A release binary on free ports."""
+    """A server on free ports."""
 
     def __init__(self, name, *flags, lame_duck="0s"):
-        binary = ROOT / "target/release" / name
         listen = ["--listen", "127.0.0.1:0", "--log-format", "json", "--lame-duck", lame_duck]
-        self.process = subprocess.Popen([binary, *listen, *flags], stdout=subprocess.PIPE)
+        self.process = subprocess.Popen([BINARIES / name, *listen, *flags], stdout=subprocess.PIPE)
         listening = json.loads(self.process.stdout.readline())
         self.port = listening["grpc"].rpartition(":")[2]
         self.admin_port = listening["admin"].rpartition(":")[2]

@@ -8,18 +8,17 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PATIENCE, ROOT
+from conftest import BINARIES, PATIENCE, ROOT
 
 DRIVERS = ROOT / "tests/full/interop"
-RELEASE = ROOT / "target/release"
 
 CLIENTS = {
-    "ours": [RELEASE / "interop-client", "--max-time", "60"],
+    "ours": [BINARIES / "interop-client", "--max-time", "60"],
     "grpcio": [sys.executable, DRIVERS / "client.py"],
     "grpc-js": ["node", DRIVERS / "client.js"],
 }
 SERVERS = {
-    "ours": [RELEASE / "interop-server", *"--log-format json --lame-duck 0s".split()],
+    "ours": [BINARIES / "interop-server", *"--log-format json --lame-duck 0s".split()],
     "grpcio": [sys.executable, DRIVERS / "server.py"],
     "grpc-js": ["node", DRIVERS / "server.js"],
 }

@@ -17,7 +17,7 @@ import grpc
 import pytest
 import trustme
 
-from conftest import DATABASE, PATIENCE, ROOT
+from conftest import BINARIES, DATABASE, PATIENCE, ROOT
 
 CANONICAL = ROOT / "tests/full/canonical"
 PORTS = {"route-guide": ("50051", "50052"), "greeter": ("9000", "9001")}
@@ -65,7 +65,7 @@ BALANCERS = {
 # The double of an ALB, which has no file; its targets follow.
 ALB = Balancer(
     None,
-    [ROOT / "target/release/alb", "--listen", "{address}:8443", "--idle-timeout", "{idle}"]
+    [BINARIES / "alb", "--listen", "{address}:8443", "--idle-timeout", "{idle}"]
     + ["--cert", "{folder}/tls.crt", "--key", "{folder}/tls.key"]
     + ["--rule", "/routeguide.RouteGuide/*=route-guide", "--rule", "/helloworld.Greeter/*=greeter"]
     + ["--matcher", "0", "--health-interval", "1"],
@@ -416,7 +416,7 @@ def test_when_no_server_is_left_every_client_hears_unavailable(path, suite, stub
     )
     assert "14 UNAVAILABLE" in node.stderr
     ours = subprocess.run(
-        [ROOT / "target/release/route-guide-client", "get-feature", "0,0", "--addr"]
+        [BINARIES / "route-guide-client", "get-feature", "0,0", "--addr"]
         + [f"https://{running.target('route-guide')}", "--cacert", running.folder / "ca.pem"],
         capture_output=True, text=True, timeout=PATIENCE,
     )

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Balancers that we did not write, with the files of docker/, and the public clients through them:
 # Envoy, HAProxy and nginx; Python's client and Node's. Then servers that are replaced under load, and
-# how calls are spread: the tables of docs/reliability.md, with ROLLOUT for flags (`--quick`). CI has no time for
-# plain tonic beside them.
+# how calls are spread: the tables of docs/reliability.md, in miniature unless the run is long.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -16,7 +15,7 @@ export NODE_PATH=$PWD/target/full/node_modules PATH=$PWD/target/full/venv/bin:$P
 
 pytest -q -p no:cacheprovider tests/full/proxies.py
 balancers=$?
-if cargo run --quiet --release --bin rollout -- ${CI:+--alone} ${ROLLOUT:-}; then
+if cargo run --quiet ${LONG:+--release} --bin rollout -- $([ "${LONG:-}" ] || echo --quick --alone); then
     echo "1 passed, 0 failed"
     exit $balancers
 fi

@@ -16,6 +16,8 @@ pub enum Side {
 pub struct Finding {
     said: Vec<String>,
     missed: bool,
+    /// A goal was missed that a slow or busy machine misses, too.
+    late: bool,
     /// A goal was missed that chance has a part in.
     unlucky: bool,
 }
@@ -30,6 +32,20 @@ impl Finding {
     pub fn goal(mut self, met: bool, text: impl AsRef<str>) -> Self {
         self.missed |= !met;
         self.say(met, text.as_ref())
+    }
+
+    /// Such a figure, where how fast the machine is and how the server was built have a part in it.
+    pub fn figure(mut self, met: bool, text: impl AsRef<str>) -> Self {
+        self.late |= !met;
+        self.say(met, text.as_ref())
+    }
+
+    /// When something came, which it must, and by `limit`, which is such a figure.
+    pub fn by(self, time: Option<Duration>, limit: Duration, text: impl AsRef<str>) -> Self {
+        match time {
+            Some(time) => self.figure(time <= limit, text),
+            None => self.goal(false, text),
+        }
     }
 
     /// Such a figure, where chance or what else the machine does has a part in it.
@@ -56,12 +72,17 @@ impl Finding {
 
     /// Whether a goal was missed.
     pub fn missed(&self) -> bool {
-        self.missed || self.unlucky
+        self.missed || self.late || self.unlucky
+    }
+
+    /// Whether a goal was missed that no machine may miss.
+    pub fn wrong(&self) -> bool {
+        self.missed
     }
 
     /// Whether only goals were missed that another attempt may meet.
     pub fn unlucky(&self) -> bool {
-        self.unlucky && !self.missed
+        self.unlucky && !self.missed && !self.late
     }
 
     /// All of it, as a cell of a table.

@@ -57,13 +57,12 @@ pub(crate) async fn age(side: Side) -> Finding {
     let spread = chi_square(&ages);
     Finding::new()
         .goal(
-            ages.len() == lives.len() && in_window(earliest) && in_window(latest),
-            format!(
-                "GOAWAY to {} from {} to {}",
-                ages.len(),
-                time(earliest),
-                time(latest)
-            ),
+            ages.len() == lives.len(),
+            format!("GOAWAY to {}", ages.len()),
+        )
+        .figure(
+            in_window(earliest) && in_window(latest),
+            format!("from {} to {}", time(earliest), time(latest)),
         )
         .likely(spread <= 16.92, format!("chi-square {spread:.1}"))
         .goal(failed == 0, format!("{failed} lost calls"))

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     client::{Bare, code},
-    finding::{Finding, time, within},
+    finding::{Finding, time},
     subject::{ROUTE_GUIDE, Side, Subject},
 };
 
@@ -42,13 +42,15 @@ pub(crate) async fn deadline(side: Side) -> Finding {
         }
         codes.sort();
         codes.dedup();
-        let met = within(worst, Duration::from_millis(20)) && codes == ["4"];
-        let codes = if worst.is_some() {
-            format!(" (status {})", codes.join(", "))
-        } else {
-            String::new()
-        };
-        finding = finding.goal(met, format!("{kind} {}{codes}", time(worst)));
+        finding = finding.by(
+            worst,
+            Duration::from_millis(20),
+            format!("{kind} {}", time(worst)),
+        );
+        if worst.is_some() {
+            let status = format!("status {}", codes.join(", "));
+            finding = finding.goal(codes == ["4"], status);
+        }
     }
     finding
 }
@@ -106,8 +108,9 @@ pub(crate) async fn cancel(side: Side) -> Finding {
     wait_for_none(&mut subject).await;
     let (_, committed) = subject.record_routes().await;
     Finding::new()
-        .goal(
-            within(worst, Duration::from_millis(50)),
+        .by(
+            worst,
+            Duration::from_millis(50),
             format!("handler gone after {}", time(worst)),
         )
         .goal(committed == 0, format!("{committed} commits"))

@@ -23,15 +23,14 @@ use tokio_rustls::TlsConnector;
 use crate::{
     authority::{Authority, connect},
     client::Bare,
-    finding::{Finding, time, within},
+    finding::{Finding, time},
     subject::{ROUTE_GUIDE, Setup, Side, Subject},
 };
 
 const METHOD: &str = "/routeguide.RouteGuide/GetFeature";
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(crate) async fn rotations(side: Side, long: bool) -> Finding {
-    let rotations = if long { 1000 } else { 20 };
+pub(crate) async fn rotations(side: Side, rotations: usize) -> Finding {
     let authority = Authority::new();
     authority.issue("0", "127.0.0.1");
     turn_to(&authority, "0");
@@ -60,8 +59,9 @@ pub(crate) async fn rotations(side: Side, long: bool) -> Finding {
     clients.join_all().await;
     let (calls, failed) = (load.calls.load(Relaxed), load.failed.load(Relaxed));
     Finding::new()
-        .goal(
-            within(worst, PATIENCE),
+        .by(
+            worst,
+            PATIENCE,
             format!(
                 "presented {}",
                 worst.map_or("never".to_owned(), |worst| format!(

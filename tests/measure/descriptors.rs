@@ -44,7 +44,7 @@ pub(crate) async fn emfile(side: Side) -> Finding {
         .ok()
         .map(|()| began.elapsed());
     Finding::new()
-        .goal(cpu <= 5.0, format!("{cpu:.1} % of a core"))
+        .figure(cpu <= 5.0, format!("{cpu:.1} % of a core"))
         .likely(
             within(recovered, Duration::from_secs(1)),
             format!("next call served after {}", time(recovered)),

@@ -67,7 +67,7 @@ async fn resets(side: Side, block: Vec<u8>, reset: fn(&mut Vec<u8>, u32)) -> Fin
     };
     Finding::new()
         .goal(flood.closed && streams <= 1100, closed)
-        .goal(mb <= 20.0, rss)
+        .figure(mb <= 20.0, rss)
         .goal(
             served.errors == 0,
             format!("{} errors of a good client", served.errors),
@@ -88,7 +88,7 @@ pub(crate) async fn streams(side: Side) -> Finding {
     let admitted = opened - flood.resets;
     let finding = Finding::new()
         .goal(admitted <= 200, format!("{admitted} admitted"))
-        .goal(mb <= 5.0, rss);
+        .figure(mb <= 5.0, rss);
     if flood.closed {
         finding.note(format!("closed at stream {opened}"))
     } else {

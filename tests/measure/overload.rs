@@ -15,12 +15,12 @@ const PEAK: Duration = Duration::from_secs(3);
 
 /// The server does nothing but HTTP/2, so that a call which is refused costs as much as one that is
 /// served.
-pub(crate) async fn saturation(side: Side, long: bool) -> Finding {
-    overloaded(side, GREETER, [100, 8], long).await
+pub(crate) async fn saturation(side: Side, time_of_load: Duration) -> Finding {
+    overloaded(side, GREETER, [100, 8], time_of_load).await
 }
 
 /// The server has work to do for each call, and can do only so much of it at once.
-pub(crate) async fn overload(side: Side, long: bool) -> Finding {
+pub(crate) async fn overload(side: Side, time_of_load: Duration) -> Finding {
     let setup = Setup {
         binary: "busy-greeter",
         // As many again may wait as are worked on.
@@ -28,13 +28,17 @@ pub(crate) async fn overload(side: Side, long: bool) -> Finding {
         plain: &["--busy"],
         ..GREETER
     };
-    overloaded(side, setup, [40, 1], long).await
+    overloaded(side, setup, [40, 1], time_of_load).await
 }
 
 /// `for_peak` says on how many connections the load comes, and how many calls at once on each of them
 /// make the peak.
-async fn overloaded(side: Side, setup: Setup<'_>, for_peak: [usize; 2], long: bool) -> Finding {
-    let time_of_load = Duration::from_secs(if long { 60 } else { 10 });
+async fn overloaded(
+    side: Side,
+    setup: Setup<'_>,
+    for_peak: [usize; 2],
+    time_of_load: Duration,
+) -> Finding {
     let setup = Setup {
         run: "exec taskset -c 0",
         ..setup

@@ -16,7 +16,7 @@ use tonic_health::pb::{
 };
 
 use crate::{
-    finding::{Finding, time, within},
+    finding::{Finding, time},
     subject::{GREETER, Setup, Side, Subject},
     wire,
 };
@@ -59,8 +59,9 @@ pub(crate) async fn sigterm(side: Side) -> Finding {
     let busy = subject.terminate(GIVE_UP).await;
 
     let allowed = LAME_DUCK + DRAIN + Duration::from_secs(1);
-    Finding::new().goal(within(busy, allowed), time(busy)).goal(
-        within(after_lame_duck, Duration::from_millis(100)),
+    Finding::new().by(busy, allowed, time(busy)).by(
+        after_lame_duck,
+        Duration::from_millis(100),
         format!("idle: {} after the lame duck", time(after_lame_duck)),
     )
 }
@@ -94,8 +95,8 @@ pub(crate) async fn not_serving(side: Side) -> Finding {
     }
     let soon = Duration::from_millis(50);
     Finding::new()
-        .goal(within(checked, soon), format!("Check {}", time(checked)))
-        .goal(within(watched, soon), format!("Watch {}", time(watched)))
+        .by(checked, soon, format!("Check {}", time(checked)))
+        .by(watched, soon, format!("Watch {}", time(watched)))
         .note(format!("worst of {STARTS}"))
 }
 

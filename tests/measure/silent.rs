@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     client::GoodClient,
-    finding::{Finding, percentile, time, within},
+    finding::{Finding, percentile, time},
     subject::{GREETER, Side, Subject},
     wire::{self, ACK, Frames, SETTINGS},
 };
@@ -51,8 +51,9 @@ pub(crate) async fn silent(side: Side) -> Finding {
     };
     let (early, late) = (p99(&mut early), p99(&mut late));
     Finding::new()
-        .goal(
-            within(last, Duration::from_secs(6)),
+        .by(
+            last,
+            Duration::from_secs(6),
             format!("last closed after {}", time(last)),
         )
         .likely(
@@ -60,7 +61,7 @@ pub(crate) async fn silent(side: Side) -> Finding {
             format!("good p99 {} → {}", time(early), time(late)),
         )
         .goal(served.errors == 0, format!("{} errors", served.errors))
-        .goal(each <= 20_000.0, format!("{:.1} KB a socket", each / 1e3))
+        .figure(each <= 20_000.0, format!("{:.1} KB a socket", each / 1e3))
         .note(format!("connected in {}", time(connected)))
 }
 
@@ -100,5 +101,5 @@ pub(crate) async fn footprint(side: Side) -> Finding {
     let each = (subject.rss() - idle) as f64 / f64::from(CONNECTIONS) / 1e3;
     Finding::new()
         .note(format!("idle {:.1} MB", idle as f64 / 1e6))
-        .goal(each <= 20.0, format!("{each:.1} KB a connection"))
+        .figure(each <= 20.0, format!("{each:.1} KB a connection"))
 }

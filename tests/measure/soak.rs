@@ -17,14 +17,14 @@ use crate::{
 
 const CLIENTS: u32 = 8;
 
-pub(crate) async fn soak(side: Side, minutes: u64) -> Finding {
-    const TRIAL: Duration = Duration::from_secs(10);
+pub(crate) async fn soak(side: Side, lasts: Duration) -> Finding {
     let subject = Subject::start(side, ROUTE_GUIDE).await;
-    let peak = work(&subject, TRIAL, Duration::ZERO).await;
+    // Long enough to tell what the peak is.
+    let trial = (lasts / 2).min(Duration::from_secs(10));
+    let peak = work(&subject, trial, Duration::ZERO).await;
     // Half the peak: each client takes twice as long for a call.
-    let pace = 2 * CLIENTS * TRIAL / peak.calls.max(1);
+    let pace = 2 * CLIENTS * trial / peak.calls.max(1);
 
-    let lasts = Duration::from_secs(60 * minutes);
     let (mut done, slope) = join!(work(&subject, lasts, pace), rss_slope(&subject, lasts));
     let [first, .., last] = &mut done.quarters;
     let (first, last) = (percentile(first, 0.99), percentile(last, 0.99));
@@ -33,7 +33,7 @@ pub(crate) async fn soak(side: Side, minutes: u64) -> Finding {
         last.div_duration_f64(first) * 100.0 - 100.0
     });
     // Minutes are too short to tell a slope from a step, or a drift from noise.
-    let tells = minutes >= 30;
+    let tells = lasts >= Duration::from_secs(30 * 60);
     Finding::new()
         .goal(
             done.failed == 0,
@@ -45,7 +45,8 @@ pub(crate) async fn soak(side: Side, minutes: u64) -> Finding {
             format!("p99 {} → {}, {drift:+.0} %", time(first), time(last)),
         )
         .note(format!(
-            "{minutes} min, {:.0} calls/s",
+            "{:.1} min, {:.0} calls/s",
+            lasts.as_secs_f64() / 60.0,
             f64::from(done.calls) / lasts.as_secs_f64()
         ))
 }

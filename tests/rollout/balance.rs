@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use harness::finding::{Finding, Side, time, within};
+use harness::finding::{Finding, Side, time};
 use proto::routeguide::{Point, route_guide_client::RouteGuideClient};
 use tokio::{
     task::JoinSet,
@@ -182,8 +182,11 @@ async fn found(busy: &Busy, lasts: Duration, judged: bool) -> Finding {
     let percent = |served| served as f64 / calls.max(1) as f64 * 100.0;
     let shares = served.map(|served| format!("{:.1} %", percent(served)));
     Finding::new()
-        .goal(!judged || index >= 0.99, format!("Jain's index {index:.4}"))
-        .note(format!("{} of {calls}", shares.join(", ")))
+        .figure(!judged || index >= 0.99, format!("Jain's index {index:.4}"))
+        .goal(
+            !judged || !served.contains(&0),
+            format!("{} of {calls}", shares.join(", ")),
+        )
         .goal(
             !judged || busy.failed() == 0,
             format!("{} lost", busy.failed()),
@@ -261,8 +264,11 @@ async fn grown(busy: &Busy, judged: bool, grow: impl FnOnce()) -> Finding {
     joined.into_iter().fold(
         Finding::new().goal(!judged || failed == 0, format!("{failed} lost")),
         |finding, joined| {
-            let met = !judged || within(joined, Duration::from_secs(5));
-            finding.goal(met, format!("joined after {}", time(joined)))
+            let text = format!("joined after {}", time(joined));
+            match judged {
+                true => finding.by(joined, Duration::from_secs(5), text),
+                false => finding.note(text),
+            }
         },
     )
 }

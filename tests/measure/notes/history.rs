@@ -26,8 +26,7 @@ use super::{
 };
 use crate::finding::Finding;
 
-const LASTS: Duration = Duration::from_secs(60);
-const KILLS: u32 = 20;
+const BETWEEN_KILLS: Duration = Duration::from_secs(3);
 const AWAY: Duration = Duration::from_millis(500);
 const STREAMS: usize = 64;
 
@@ -48,7 +47,7 @@ struct Done {
     other: Vec<Status>,
 }
 
-pub(crate) async fn history() -> Option<Finding> {
+pub(crate) async fn history(kills: u32) -> Option<Finding> {
     let mut redis = Redis::start(DURABLE).await?;
     let url = redis.url();
     let roomy = ["--notes-per-point", "1000000"];
@@ -58,14 +57,15 @@ pub(crate) async fn history() -> Option<Finding> {
     ];
 
     let began = Instant::now();
+    let lasts = BETWEEN_KILLS * kills;
     let chats = Arc::new(AtomicU32::new(0));
     let mut clients = JoinSet::new();
     for server in servers.iter().cycle().take(STREAMS) {
-        clients.spawn(client(server.channel(), chats.clone(), began));
+        clients.spawn(client(server.channel(), chats.clone(), began, lasts));
     }
     let mut cuts = 0;
-    for nth in 0..KILLS {
-        cuts += cut_until(&redis, began + LASTS * (2 * nth + 1) / (2 * KILLS)).await;
+    for nth in 0..kills {
+        cuts += cut_until(&redis, began + BETWEEN_KILLS * (2 * nth + 1) / 2).await;
         redis.kill().await;
         sleep(AWAY).await;
         redis.restart().await;
@@ -79,7 +79,7 @@ pub(crate) async fn history() -> Option<Finding> {
     }
     let lists = lists(&redis).await;
     let finding = finding(&done, &lists);
-    Some(finding.note(format!("{KILLS} kills, {cuts} connections cut in between")))
+    Some(finding.note(format!("{kills} kills, {cuts} connections cut in between")))
 }
 
 /// Has the store close its connections now and then, with answers on their way: only so are notes tried
@@ -141,10 +141,10 @@ fn told(breaches: &[Breach]) -> String {
 }
 
 /// Chats, one after the other.
-async fn client(channel: Channel, chats: Arc<AtomicU32>, began: Instant) -> Done {
+async fn client(channel: Channel, chats: Arc<AtomicU32>, began: Instant, lasts: Duration) -> Done {
     let mut client = RouteGuideClient::new(channel);
     let mut done = Done::default();
-    while began.elapsed() < LASTS {
+    while began.elapsed() < lasts {
         let mut heard = Heard::new(chats.fetch_add(1, Relaxed));
         let outcome = chat(&mut client, &mut heard, began).await;
         done.chats += 1;

@@ -14,7 +14,6 @@ use crate::{
 };
 
 const CHATS: i32 = 8;
-const POINTS: i32 = 1_000_000;
 const NOTES_PER_POINT: i32 = 10;
 /// Points that a chat goes over in turn, before it leaves them for ever.
 const BLOCK: i32 = 1000;
@@ -25,14 +24,14 @@ const CAP: f64 = (64 * 1024 * 1024) as f64;
 /// that the allocator keeps.
 const BESIDES: f64 = CHATS as f64 * (2 * 1024 * 1024) as f64;
 
-pub(crate) async fn memory() -> Option<Finding> {
+pub(crate) async fn memory(points: i32) -> Option<Finding> {
     let server = start(None, &[]).await;
     // What serving itself takes is not to be measured.
     leave(server.addr, 0..1).await;
     let before = server.rss();
     let began = Instant::now();
     let mut chats = JoinSet::new();
-    let each = POINTS / CHATS;
+    let each = points / CHATS;
     for nth in 0..CHATS {
         chats.spawn(leave(server.addr, nth * each..(nth + 1) * each));
     }
@@ -40,7 +39,7 @@ pub(crate) async fn memory() -> Option<Finding> {
     let took = began.elapsed();
     let growth = |bytes: u64| bytes as f64 - before as f64;
     let (peak, end) = (growth(server.peak_rss()), growth(server.rss()));
-    let notes = POINTS * NOTES_PER_POINT;
+    let notes = points * NOTES_PER_POINT;
     Some(
         Finding::new()
             .goal(
@@ -56,7 +55,7 @@ pub(crate) async fn memory() -> Option<Finding> {
             .goal(
                 codes.iter().all(|code| code == "0"),
                 format!(
-                    "{notes} notes on {POINTS} points: status {}",
+                    "{notes} notes on {points} points: status {}",
                     codes.join(", ")
                 ),
             )

@@ -14,7 +14,6 @@ use super::{
 };
 use crate::finding::{Finding, time, within};
 
-const ROUNDS: usize = 5;
 const UP: Duration = Duration::from_secs(1);
 const AWAY: Duration = Duration::from_millis(1500);
 /// By then the store is known to be away.
@@ -47,19 +46,19 @@ struct Seen {
     features: Vec<Call>,
 }
 
-pub(crate) async fn outage() -> Option<Finding> {
+pub(crate) async fn outage(rounds: usize) -> Option<Finding> {
     let mut finding = Finding::new();
     for (fault, name) in [(Fault::Kill, "kill -9"), (Fault::Stop, "SIGSTOP")] {
-        let seen = Seen::of(fault).await?;
+        let seen = Seen::of(fault, rounds).await?;
         finding = seen.unaffected(seen.away(finding, name));
     }
-    let seen = Seen::of(Fault::Wedge).await?;
+    let seen = Seen::of(Fault::Wedge, rounds).await?;
     Some(seen.unaffected(seen.replaced(finding)))
 }
 
 impl Seen {
     /// Has the fault happen again and again under load.
-    async fn of(fault: Fault) -> Option<Self> {
+    async fn of(fault: Fault, rounds: usize) -> Option<Self> {
         let mut redis = Redis::start(&[]).await?;
         let proxy = FaultProxy::start(redis.addr).await;
         let url = match fault {
@@ -76,7 +75,7 @@ impl Seen {
         let chats = Callers::start(server.addr, what, 8, 20 * millisecond);
         let features = Callers::start(server.addr, What::GetFeature, 1, 2 * millisecond);
         let mut outages = Vec::new();
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             sleep(UP).await;
             let began = Instant::now();
             match fault {
@@ -147,7 +146,8 @@ impl Seen {
             .likely(
                 within(first_p99, milliseconds(200)),
                 format!(
-                    "{name}, {ROUNDS} times: first {} chats p99 {}",
+                    "{name}, {} times: first {} chats p99 {}",
+                    self.outages.len(),
                     first.len(),
                     time(first_p99)
                 ),
@@ -162,7 +162,10 @@ impl Seen {
                 ),
             )
             .goal(other == 0, format!("{other} not UNAVAILABLE"))
-            .note(format!("NOT_SERVING after {}", time(worst(0))))
+            .goal(
+                told.is_some(),
+                format!("NOT_SERVING after {}", time(worst(0))),
+            )
             .likely(
                 within(worst(1), milliseconds(1000)),
                 format!("SERVING again after {}", time(worst(1))),
@@ -181,9 +184,13 @@ impl Seen {
         let worst = served.and_then(|times| times.into_iter().max());
         let lost = (self.chats.iter()).filter(|call| call.code != Code::Ok);
         finding
+            .goal(
+                worst.is_some(),
+                format!("wedged, {} times", self.outages.len()),
+            )
             .likely(
                 within(worst, Duration::from_millis(1500)),
-                format!("wedged, {ROUNDS} times: replaced after {}", time(worst)),
+                format!("replaced after {}", time(worst)),
             )
             .note(format!("{} chats lost", lost.count()))
     }

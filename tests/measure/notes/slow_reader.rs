@@ -17,28 +17,27 @@ use crate::{
 
 const PLACE: (i32, i32) = (1, 1);
 /// Turn about, so that what else changes on the machine is in both.
-const TURNS: usize = 4;
 const TURN: Duration = Duration::from_secs(3);
 /// As many as are kept at a point, and more than fit into a window of 64 KiB.
 const NOTES: usize = 100;
 
-pub(crate) async fn slow_reader() -> Option<Finding> {
+pub(crate) async fn slow_reader(turns: usize) -> Option<Finding> {
     let redis = Redis::start(&[]).await?;
     let mut finding = Finding::new();
     for (store, url) in [("memory", None), ("Redis", Some(redis.url()))] {
         let server = start(url.as_deref(), &[]).await;
-        finding = compared(finding, store, &server).await;
+        finding = compared(finding, store, &server, turns).await;
     }
     Some(finding)
 }
 
-async fn compared(finding: Finding, store: &str, server: &Subject) -> Finding {
+async fn compared(finding: Finding, store: &str, server: &Subject, turns: usize) -> Finding {
     let code = fill(server).await;
     assert_eq!(code, "0", "a point that is full of notes");
     let what = What::Chat(note(PLACE, "x".repeat(64)));
     let callers = Callers::start(server.addr, what, 4, Duration::from_millis(8));
     let mut stalled = Vec::new();
-    for _ in 0..TURNS {
+    for _ in 0..turns {
         sleep(TURN).await;
         let began = Instant::now();
         let slow = SlowReader::begin(server).await;

@@ -15,22 +15,26 @@ use crate::{
 };
 
 const CHATS: i32 = 64;
-const LASTS: Duration = Duration::from_secs(10);
 /// So that each note brings back exactly one: its reply.
 const ONE: [&str; 2] = ["--notes-per-point", "1"];
 
-pub(crate) async fn speed() -> Option<Finding> {
+pub(crate) async fn speed(lasts: Duration) -> Option<Finding> {
     let redis = Redis::start(&[]).await?;
     let memory = start(None, &ONE).await;
     first_notes(&memory).await;
-    let mut finding = told(Finding::new(), "memory", &mut chat(&memory, LASTS).await);
+    let mut finding = told(
+        Finding::new(),
+        "memory",
+        &mut chat(&memory, lasts).await,
+        lasts,
+    );
     drop(memory);
 
     let server = start(Some(&redis.url()), &ONE).await;
     // What a store is asked but once comes before: a probe, and the script that it does not know yet.
     first_notes(&server).await;
     let before = commands(&redis).await;
-    let mut notes = chat(&server, LASTS).await;
+    let mut notes = chat(&server, lasts).await;
     let after = commands(&redis).await;
     let asked = |command: &str| {
         let [before, after] = [&before, &after].map(|commands| commands.get(command));
@@ -38,7 +42,7 @@ pub(crate) async fn speed() -> Option<Finding> {
         [0, 1].map(|nth| count(after)[nth] - count(before)[nth])
     };
     let [calls, failed] = asked("evalsha");
-    finding = told(finding, "Redis", &mut notes);
+    finding = told(finding, "Redis", &mut notes, lasts);
     Some(finding.goal(
         calls == notes.len() as u64 && failed == 0,
         format!(
@@ -48,10 +52,10 @@ pub(crate) async fn speed() -> Option<Finding> {
     ))
 }
 
-fn told(finding: Finding, store: &str, times: &mut [Duration]) -> Finding {
+fn told(finding: Finding, store: &str, times: &mut [Duration], lasts: Duration) -> Finding {
     finding.note(format!(
         "{store} {:.0} notes/s, p50 {}, p99 {}",
-        times.len() as f64 / LASTS.as_secs_f64(),
+        times.len() as f64 / lasts.as_secs_f64(),
         time(percentile(times, 0.5)),
         time(percentile(times, 0.99)),
     ))
