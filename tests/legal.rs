@@ -33,7 +33,7 @@ impl Bystander {
         Self { replies, request }
     }
 
-    async fn is_alive(mut self) {
+    async fn lives(mut self) {
         let more = harness::framed(&hello("chat on"));
         self.request.send_data(more, false).expect("an open stream");
         let reply = within(self.replies.data()).await;
@@ -54,7 +54,7 @@ async fn a_stream_of_small_messages_leaves_its_connection_alone() {
     call.say_last(&hello("the last"));
     assert_eq!(call.end().await.code(), Some(Code::Ok));
     assert_eq!(ended(name).await, Ended::Whole);
-    bystander.is_alive().await;
+    bystander.lives().await;
 }
 
 #[tokio::test]
@@ -69,7 +69,7 @@ async fn streams_whose_handlers_do_not_read_leave_their_connection_alone() {
         call.fill_window(&hello("")).await;
         stalled.push(call);
     }
-    bystander.is_alive().await;
+    bystander.lives().await;
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn small_replies_that_are_all_acknowledged_leave_their_connection_alone() 
     call.say_last(&hello("small for 50000 replies"));
     let ending = call.end().await;
     assert_eq!(ending.code(), Some(Code::Ok));
-    bystander.is_alive().await;
+    bystander.lives().await;
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn calls_that_are_cancelled_at_full_speed_leave_their_connection_alone() {
         call.say_last(&hello("hang until it is cancelled"));
         call.reset(h2::Reason::CANCEL);
     }
-    bystander.is_alive().await;
+    bystander.lives().await;
 }
 
 fn request(path: &str, more: &[(&str, &str)]) -> Vec<u8> {

@@ -1,8 +1,8 @@
 //! The bytes of an HTTP/2 connection, watched for a peer that neither goes on nor goes away.
 //!
 //! HTTP/2 libraries wait for the rest of a preface, of a frame or of a header block for as long as the
-//! socket is open, and so would a write to a peer that has stopped reading. None of hyper's timers
-//! covers either, and a header block in progress even keeps its PINGs from being answered.
+//! socket is open, and so would a write to a peer that has stopped reading. They have
+//! no timer for either, and a header block in progress even keeps PINGs from being answered.
 
 use std::{
     io::{self, IoSlice},
