@@ -36,6 +36,11 @@ use crate::{
     workers::Workers,
 };
 
+/// Refused calls and health checks behind whose answers the rest of the request is read, at once. Each takes some
+/// 2 KB, for a second at most. Without such a place, a stream is reset, and h2 charges what was in flight to
+/// its connection.
+const MOST_LINGERING: usize = 10_000;
+
 /// A server whose listeners are bound: connections queue, and are answered once it runs.
 pub struct Server {
     name: &'static str,
@@ -85,7 +90,7 @@ impl Server {
                 warnings: Throttle::default(),
                 health_checks: Mutex::default(),
                 calls: CallLimit::new(&config.limits),
-                lingering: Counter::new(config.limits.max_calls as usize),
+                lingering: Counter::new(MOST_LINGERING),
             })
         };
         Ok(Self {
