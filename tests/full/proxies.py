@@ -123,15 +123,18 @@ def listens(address, port):
 class Suite:
     """Both servers, as replicas if a balancer stands before them, and the way to them."""
 
-    def __init__(self, path, folder, authority, serve, idle="60s", lame_duck="0s"):
+    def __init__(self, path, folder, authority, serve, idle="60s", lame_duck="0s", guides=None):
+        """With guides, these are the route guides."""
         self.path, self.folder = path, folder
         self.replicas = {
             name: [
                 serve(name, "--pod-ip", f"10.0.0.{number}", lame_duck=lame_duck)
                 for number in range(REPLICAS if path.balancer else 1)
             ]
-            for name in PORTS
+            for name in PORTS if not (guides and name == "route-guide")
         }
+        if guides:
+            self.replicas["route-guide"] = guides
         # One of its own for each balancer, so that the ports can stay as they are.
         self.address = "127." + ".".join(str(random.randint(1, 254)) for _ in range(3))
         issued = authority.issue_cert(self.address)

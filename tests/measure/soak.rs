@@ -2,23 +2,30 @@
 
 use std::time::Duration;
 
+use channel::{Channel, Settings, Target};
 use proto::routeguide::{Point, Rectangle, RouteNote, route_guide_client::RouteGuideClient};
 use tokio::{
     join,
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
-use tonic::{Request, Status, transport::Channel};
+use tonic::{Request, Status};
 
 use crate::{
     finding::{Finding, percentile, time},
-    subject::{ROUTE_GUIDE, Side, Subject},
+    subject::{ROUTE_GUIDE, Setup, Side, Subject},
 };
 
 const CLIENTS: u32 = 8;
 
 pub(crate) async fn soak(side: Side, lasts: Duration) -> Finding {
-    let subject = Subject::start(side, ROUTE_GUIDE).await;
+    // Even a short soak has connections that grow old.
+    let setup = Setup {
+        ours: &["--max-connection-age", "1m"],
+        plain: &["--age", "60", "--grace", "60"],
+        ..ROUTE_GUIDE
+    };
+    let subject = Subject::start(side, setup).await;
     // Long enough to tell what the peak is.
     let trial = (lasts / 2).min(Duration::from_secs(10));
     let peak = work(&subject, trial, Duration::ZERO).await;
@@ -58,12 +65,15 @@ struct Done {
     quarters: [Vec<Duration>; 4],
 }
 
-/// Calls of all four kinds from several clients, each a call every `pace`.
+/// Calls of all four kinds from several clients, each a call every `pace`, on the suite's own channel:
+/// tonic's gives a call up that comes to a connection just as that has been told to go.
 async fn work(subject: &Subject, lasts: Duration, pace: Duration) -> Done {
     let mut clients = JoinSet::new();
     for nth in 0..CLIENTS {
         let first = Instant::now() + pace * nth / CLIENTS;
-        clients.spawn(client(subject.channel(), first, lasts, pace));
+        let target = Target::parse(&subject.addr.to_string(), false).expect("an address");
+        let channel = Channel::new(target, Settings::default()).expect("no files to read");
+        clients.spawn(client(channel, first, lasts, pace));
     }
     clients
         .join_all()

@@ -89,7 +89,11 @@ async function main() {
   client.close();
 }
 
-main().catch((error) => {
-  console.error(String(error));
-  process.exitCode = 1;
-});
+module.exports = { connect };
+
+if (require.main === module) {
+  main().catch((error) => {
+    console.error(String(error));
+    process.exitCode = 1;
+  });
+}
