@@ -256,7 +256,7 @@ async fn connects_without_end_do_not_prolong_the_drain() {
     server.stopped().await;
     // Ended by their own clock, these took 5 ms each, up to 1024 of them.
     assert!(
-        began.elapsed() < Duration::from_secs(2),
+        began.elapsed() < Duration::from_secs(3),
         "{:?}",
         began.elapsed()
     );

@@ -128,7 +128,7 @@ def test_a_server_is_healthy_with_every_right_taken_from_it(name, container):
 ROOTS = "/etc/ssl/certs/ca-certificates.crt"
 MISTAKES = [
     (["TLS_CERT=/tls.crt", "TLS_KEY=/tls.key"], "TLS_CERT=/tls.crt: No such file or directory"),
-    ([f"TLS_CERT={ROOTS}", "TLS_KEY=/etc/passwd"], "TLS_KEY=/etc/passwd: no items found"),
+    ([f"TLS_CERT={ROOTS}", "TLS_KEY=/etc/passwd"], "TLS_KEY=/etc/passwd: no private key in this file"),
     (["FEATURES_FILE=/etc/passwd"], "FEATURES_FILE=/etc/passwd: expected"),
     (["DRAIN_TIMEOUT=soon"], "invalid value 'soon' for '--drain-timeout"),
 ]

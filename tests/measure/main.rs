@@ -22,6 +22,7 @@ mod descriptors;
 mod floods;
 mod frames;
 mod load;
+mod memory;
 mod notes;
 mod overload;
 mod shutdown;
@@ -153,6 +154,11 @@ const ROWS: &[Row] = &[
         name: "streams",
         goal: "of 20 000 streams on a connection ≤ 200 admitted, RSS ≤ +5 MB",
         measure: |side, _| Box::pin(floods::streams(side)),
+    },
+    Row {
+        name: "memory",
+        goal: "RSS < 256 MiB, the manifests' limit, under 40 to 125 connections that have it hold what they can",
+        measure: |side, _| Box::pin(memory::memory(side)),
     },
     Row {
         name: "emfile",

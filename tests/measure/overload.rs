@@ -24,7 +24,7 @@ pub(crate) async fn overload(side: Side, time_of_load: Duration) -> Finding {
     let setup = Setup {
         binary: "busy-greeter",
         // As many again may wait as are worked on.
-        ours: &["--max-calls", "40"],
+        ours: &["--max-calls", "40", "--max-calls-per-peer", "40"],
         plain: &["--busy"],
         ..GREETER
     };
