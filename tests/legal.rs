@@ -66,7 +66,8 @@ async fn streams_whose_handlers_do_not_read_leave_their_connection_alone() {
     for _ in 0..8 {
         let mut call = client.call(BOTH, &[]).await;
         call.say(&hello("hang and do not read"));
-        call.fill_window(&hello("")).await;
+        // Of five bytes: nearly all that its window holds.
+        call.say_often(&hello(""), 12_000).await;
         stalled.push(call);
     }
     bystander.lives().await;

@@ -1,6 +1,6 @@
 //! gRPC by hand, over HTTP/2.
 
-use std::{future::poll_fn, io, net::SocketAddr, task::Poll};
+use std::{future::poll_fn, io, net::SocketAddr};
 
 use bytes::Bytes;
 use h2::{
@@ -138,23 +138,6 @@ impl Call {
                 more.expect("an open stream").expect("no reset");
             }
             self.send(message.clone(), false);
-        }
-    }
-
-    /// Sends a message, each in a frame of its own, until there is no room in the window.
-    pub async fn fill_window(&mut self, message: &impl Message) {
-        let message = framed(message);
-        self.request.reserve_capacity(WINDOW as usize);
-        poll_fn(|cx| {
-            while let Poll::Ready(more) = self.request.poll_capacity(cx) {
-                more.expect("an open stream").expect("no reset");
-            }
-            Poll::Ready(())
-        })
-        .await;
-        while self.request.capacity() >= message.len() {
-            self.send(message.clone(), false);
-            tokio::task::yield_now().await;
         }
     }
 
