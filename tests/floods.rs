@@ -145,7 +145,7 @@ async fn a_call_that_is_over_leaves_no_task_behind() {
 }
 
 /// Sends `frame` until the server closes the connection.
-async fn flood(addr: SocketAddr, begin: &[u8], frame: &[u8]) {
+pub(crate) async fn flood(addr: SocketAddr, begin: &[u8], frame: &[u8]) {
     let stream = TcpStream::connect(addr).await.expect("queued");
     let (mut read, mut write) = stream.into_split();
     write

@@ -11,7 +11,10 @@ use tokio::{
 };
 use tonic::Code;
 
-use crate::scripted::{self, Ended, ended, hello};
+use crate::{
+    floods::flood,
+    scripted::{self, Ended, ended, hello},
+};
 
 const UNARY: &str = "/helloworld.Greeter/SayHello";
 const REPLIES: &str = "/helloworld.Greeter/SayHelloStreamReply";
@@ -276,18 +279,7 @@ async fn a_flood_of_control_frames_ends_the_connection() {
         b"\0\0\0\x04\0\0\0\0\0",
         b"\0\0\x05\x02\0\0\0\0\x01\0\0\0\0\0",
     ] {
-        let stream = TcpStream::connect(server.addr).await.expect("queued");
-        let (mut read, mut write) = stream.into_split();
-        write.write_all(PREFACE).await.expect("sent");
-        // Until the server has gone; it is read from, or the flood would end by itself.
-        let flood = async { while write.write_all(&frame.repeat(100)).await.is_ok() {} };
-        let gone = async {
-            let _ = read.read_to_end(&mut Vec::new()).await;
-        };
-        within(async {
-            tokio::select! { () = flood => {} () = gone => {} }
-        })
-        .await;
+        flood(server.addr, b"", frame).await;
     }
 }
 
