@@ -20,7 +20,7 @@ use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use tonic::body::Body;
 
-#[path = "../src/encoded.rs"]
+#[path = "../src/services/encoded.rs"]
 mod encoded;
 
 use encoded::{Encoded, in_place};

@@ -9,61 +9,30 @@
 
 use std::ffi::OsString;
 
-mod access_log;
-mod admin;
-mod admission;
-mod auth;
-mod body;
 mod call;
-mod call_limit;
-mod compression;
-mod config;
 mod connection;
-mod deadline;
-mod dependency;
-mod descriptors;
-mod encoded;
-mod followed;
-mod guard;
-pub mod health;
-mod healthcheck;
-mod http2;
-mod identity;
-mod incoming;
-mod lifecycle;
-mod limits;
-mod log_line;
-mod log_queue;
-mod metrics;
 mod process;
-mod producer;
-mod protocol;
 mod server;
 mod services;
-mod splitter;
-mod status;
-mod stream;
+mod settings;
+mod state;
 mod telemetry;
-mod throttle;
-mod tls;
-mod turns;
-mod watched;
-mod workers;
+mod wire;
 
-pub use body::RequestBody;
-pub use config::{Config, Invocation, LogFormat};
-pub use dependency::Dependency;
-pub use encoded::{Encoded, EncodedBuilder};
-pub use healthcheck::Probe;
-pub use limits::{Limits, nonzero_period};
 pub use pem;
 pub use process::main;
-pub use producer::produced;
+pub use process::probe::Probe;
 pub use server::Server;
-pub use services::Services;
-pub use status::{invalid_argument, unavailable};
-pub use telemetry::{Logging, start_logging};
+pub use services::encoded::{Encoded, EncodedBuilder};
+pub use services::producer::produced;
+pub use services::request_body::RequestBody;
+pub use services::{Services, health};
+pub use settings::config::{Config, Invocation, LogFormat};
+pub use settings::limits::{Limits, nonzero_period};
+pub use state::dependency::Dependency;
+pub use telemetry::logging::{Logging, start_logging};
 pub use tonic::codec::CompressionEncoding as Encoding;
+pub use wire::status::{invalid_argument, unavailable};
 
 /// Anything that stops a start. Its text is one line and names the setting or the file at fault.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -91,7 +60,7 @@ impl<S: clap::Args + Send + 'static> App<S> {
         arguments: impl IntoIterator<Item = impl Into<OsString>>,
         lookup: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Invocation<S>, clap::Error> {
-        config::parse(config::command(self), arguments, lookup)
+        settings::config::parse(settings::config::command(self), arguments, lookup)
     }
 
     /// Binds a server with these settings. It answers once it runs.

@@ -108,7 +108,7 @@ async fn ask(target: &Target, path: &str) -> Result<u8, Error> {
     // Assumed: an empty message, without which no server could answer OK.
     let body = Full::new(Bytes::from_static(b"\0\0\0\0\0"));
     let request = Request::post(target.url(path)?)
-        // The name: services/chassis/src/health.rs tells these checks by it.
+        // The name: services/chassis/src/services/health.rs tells these checks by it.
         .header("user-agent", "ELB-HealthChecker/2.0")
         .header("content-type", "application/grpc")
         .header("te", "trailers")

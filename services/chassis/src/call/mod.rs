@@ -1,5 +1,11 @@
 //! The life of a request.
 
+pub(crate) mod access_log;
+pub(crate) mod auth;
+pub(crate) mod call_limit;
+pub(crate) mod served_by;
+pub(crate) mod termination;
+
 use std::{
     convert::Infallible,
     sync::{Arc, Mutex, PoisonError},
@@ -13,25 +19,30 @@ use tokio::time::Instant;
 use tonic::{Status, body::Body};
 
 use crate::{
-    access_log::{Call, TrackedBody},
-    auth::Auth,
-    call_limit::{CallLimit, Counter, Permit, Taken},
-    compression,
-    connection::{OpenCall, Peer},
-    deadline,
-    dependency::Dependencies,
-    guard::{Ends, Guard, guarded},
-    health::{self, Kind},
-    http2::Ended,
-    identity::Identity,
-    incoming::Incoming,
-    lifecycle::Lifecycle,
-    limits::Limits,
-    metrics::{Counted, Metrics, Refused},
-    protocol::{self, Refusal},
-    services::{Answer, Method, Services, answered},
-    status,
-    throttle::{Rate, Throttle},
+    call::{
+        access_log::{Call, TrackedBody},
+        auth::Auth,
+        call_limit::{CallLimit, Counter, Permit, Taken},
+        served_by::Identity,
+        termination::{Ends, Guard, guarded},
+    },
+    connection::{OpenCall, Peer, http2::Ended},
+    services::{
+        Answer, Method, Services, answered,
+        health::{self, Kind},
+    },
+    settings::limits::Limits,
+    state::{dependency::Dependencies, lifecycle::Lifecycle},
+    telemetry::{
+        metrics::{Counted, Metrics, Refused},
+        throttle::{Rate, Throttle},
+    },
+    wire::{
+        compression,
+        incoming::Incoming,
+        protocol::{self, Refusal},
+        status, timeout,
+    },
 };
 
 /// What every call to a listener needs.
@@ -260,7 +271,7 @@ impl Shared {
         headers: &HeaderMap,
         method: Option<&Arc<Method>>,
     ) -> Result<Option<Instant>, Status> {
-        let given = deadline::of(headers)?;
+        let given = timeout::of(headers)?;
         let unary = method.filter(|method| method.is_unary());
         let ours = unary.map(|_| *self.limits.unary_timeout);
         let shorter: Option<Duration> = given.into_iter().chain(ours).min();

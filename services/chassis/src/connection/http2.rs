@@ -25,12 +25,14 @@ use tokio::{
 
 use crate::{
     call::Shared,
-    connection::Peer,
-    incoming::{self, Incoming},
-    lifecycle::Phase,
-    limits::Limits,
-    stream::{self, Chunk, ResponseBody},
-    watched::{Activity, READ_A_TURN, Watched},
+    connection::{
+        Peer,
+        stall_guard::{Activity, READ_A_TURN, Watched},
+        stream::{self, Chunk, ResponseBody},
+    },
+    settings::limits::Limits,
+    state::lifecycle::Phase,
+    wire::incoming::{self, Incoming},
 };
 
 /// Streams that a client may have open at once.

@@ -1,5 +1,11 @@
 //! One accepted connection, from its first byte to its last.
 
+pub(crate) mod handshake_turns;
+pub(crate) mod http2;
+pub(crate) mod stall_guard;
+pub(crate) mod stream;
+pub(crate) mod tls;
+
 use std::{
     net::SocketAddr,
     pin::pin,
@@ -20,12 +26,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    auth::{self, Name},
-    call::{Shared, respond},
-    call_limit::{Counter, PeerKey},
-    http2,
-    lifecycle::{Lifecycle, Phase},
-    tls::Tls,
+    call::{
+        Shared,
+        auth::{self, Name},
+        call_limit::{Counter, PeerKey},
+        respond,
+    },
+    connection::tls::Tls,
+    state::lifecycle::{Lifecycle, Phase},
 };
 
 /// Serves one connection until the peer is done with it, or the process is.
@@ -49,12 +57,12 @@ pub(crate) async fn serve(
         }
         let peer = |names| Arc::new(Peer::new(addr, names, &shared));
         match tls {
-            None => Box::pin(http2(&shared, stream, peer(Vec::new()))).await,
+            None => Box::pin(converse(&shared, stream, peer(Vec::new()))).await,
             Some(tls) => match Box::pin(timeout_at(deadline, tls.accept(stream, addr))).await {
                 Ok(Ok(stream)) => {
                     let certificates = stream.get_ref().1.peer_certificates();
                     let names = certificates.and_then(|chain| chain.first().map(auth::names));
-                    Box::pin(http2(&shared, stream, peer(names.unwrap_or_default()))).await;
+                    Box::pin(converse(&shared, stream, peer(names.unwrap_or_default()))).await;
                 }
                 Ok(Err(error)) => tracing::debug!(peer = %addr, %error, "TLS handshake failed"),
                 Err(_) => tracing::debug!(peer = %addr, "TLS handshake took too long"),
@@ -100,7 +108,7 @@ fn set_options(stream: &TcpStream) -> std::io::Result<()> {
 }
 
 /// Serves HTTP/2, and says why it ended if that was not the peer's will.
-async fn http2<T>(shared: &Arc<Shared>, stream: T, peer: Arc<Peer>)
+async fn converse<T>(shared: &Arc<Shared>, stream: T, peer: Arc<Peer>)
 where
     T: AsyncRead + AsyncWrite + Send + Unpin,
 {
@@ -216,7 +224,7 @@ mod tests {
     };
 
     use super::{set_options, speaks};
-    use crate::lifecycle::{Lifecycle, Phase};
+    use crate::state::lifecycle::{Lifecycle, Phase};
 
     #[tokio::test]
     async fn a_peer_whose_first_byte_is_on_its_way_when_draining_is_heard() {

@@ -26,7 +26,10 @@ use tokio::{
 use tonic::{Status, body::Body};
 
 use crate::{
-    body::Traffic, connection::Peer, encoded, metrics::Metrics, services::Answer, status::closing,
+    connection::Peer,
+    services::{Answer, encoded, request_body::Traffic},
+    telemetry::metrics::Metrics,
+    wire::status::closing,
 };
 
 /// When a call ends, whatever its handler does.

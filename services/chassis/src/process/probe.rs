@@ -16,7 +16,7 @@ use tonic::{
 
 use crate::{
     Error,
-    health::v1::{
+    services::health::v1::{
         HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
     },
 };

@@ -13,7 +13,7 @@ use std::{
 use futures_util::future::join_all;
 use tokio::{task::spawn_blocking, time::sleep};
 
-use crate::{Error, metrics::Metrics};
+use crate::{Error, telemetry::metrics::Metrics};
 
 /// A file that a setting names.
 #[derive(Debug, Clone)]

@@ -1,5 +1,10 @@
 //! A server from its bound listeners to its last connection.
 
+pub(crate) mod admin;
+pub(crate) mod connection_limit;
+pub(crate) mod descriptors;
+pub(crate) mod workers;
+
 use std::{
     io,
     net::SocketAddr,
@@ -19,21 +24,21 @@ use tokio::{
 };
 
 use crate::{
-    Config, Error, admin,
-    admission::Admission,
-    auth::Auth,
-    call::Shared,
-    call_limit::{CallLimit, Counter},
-    connection, descriptors,
-    followed::{self, AllFollowed},
-    health::Health,
-    identity::Identity,
-    lifecycle::{Lifecycle, Phase},
-    metrics::Metrics,
-    services::Services,
-    throttle::Throttle,
-    tls::Tls,
-    workers::Workers,
+    Config, Error,
+    call::{
+        Shared,
+        auth::Auth,
+        call_limit::{CallLimit, Counter},
+        served_by::Identity,
+    },
+    connection::{self, tls::Tls},
+    server::{connection_limit::Admission, workers::Workers},
+    services::{Services, health::Health},
+    state::{
+        followed_files::{self, AllFollowed},
+        lifecycle::{Lifecycle, Phase},
+    },
+    telemetry::{metrics::Metrics, throttle::Throttle},
 };
 
 /// Refused calls and health checks behind whose answers the rest of the request is read, at once. Each takes some
@@ -169,7 +174,7 @@ impl Server {
                 tokio::spawn(connection.map(|()| drop(admitted)));
             }
         });
-        let follow_files = followed::follow(files.clone(), &for_grpc.metrics);
+        let follow_files = followed_files::follow(files.clone(), &for_grpc.metrics);
 
         lifecycle.enter(Phase::Serving);
         select! {

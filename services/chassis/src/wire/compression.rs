@@ -11,7 +11,7 @@ use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tonic::Status;
 
-use crate::body::message_length;
+use crate::services::request_body::message_length;
 
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");

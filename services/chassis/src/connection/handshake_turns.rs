@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-use crate::admission::peer;
+use crate::server::connection_limit::peer;
 
 /// How many peers it takes at least to have all turns.
 const PEERS: usize = 8;

@@ -10,7 +10,7 @@ use tonic::Status;
 
 use crate::{
     Config, Error,
-    followed::{File, Follow, Followed},
+    state::followed_files::{File, Follow, Followed},
 };
 
 /// What callers have to show.

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{limits::Limits, metrics::Refused};
+use crate::{settings::limits::Limits, telemetry::metrics::Refused};
 
 /// Counts connections: all of them, and those of each peer.
 #[derive(Debug, Clone)]

@@ -20,8 +20,8 @@ use tracing_subscriber::filter::Targets;
 
 use crate::{
     App,
-    healthcheck::Probe,
-    limits::{Limits, period},
+    process::probe::Probe,
+    settings::limits::{Limits, period},
 };
 
 /// The settings that every service has.

@@ -15,10 +15,10 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::task::coop;
 use tonic::Status;
 
-use crate::{
+use crate::wire::{
     compression::{Compression, Decompressor},
+    framing::Splitter,
     incoming::Incoming,
-    splitter::Splitter,
 };
 
 /// What has been seen of a call so far.

@@ -19,7 +19,7 @@ use http_body::{Body, Frame};
 use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
-use crate::{call::InFlight, incoming::Receiver};
+use crate::{call::InFlight, wire::incoming::Receiver};
 
 /// A response body that can be told how its call ended.
 pub(crate) trait ResponseBody: Body<Data = Bytes> + Unpin {

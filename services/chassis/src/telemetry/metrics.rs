@@ -12,7 +12,9 @@ use prometheus_client::{
 };
 use tonic::Code;
 
-use crate::{dependency::Dependencies, services::Method, status::code_name, telemetry};
+use crate::{
+    services::Method, state::dependency::Dependencies, telemetry::logging, wire::status::code_name,
+};
 
 /// The counts of one process.
 #[derive(Debug)]
@@ -226,7 +228,7 @@ impl Metrics {
 
     /// Everything, in the text format of OpenMetrics, which Prometheus reads.
     pub(crate) fn text(&self) -> String {
-        (self.log_lines_dropped).set(telemetry::dropped_lines() as i64);
+        (self.log_lines_dropped).set(logging::dropped_lines() as i64);
         let mut text = String::new();
         // Cannot fail: a String takes all that is written.
         let _ = encode(&mut text, &self.registry);

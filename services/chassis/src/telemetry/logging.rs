@@ -16,8 +16,10 @@ use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, util::Subscriber
 
 use crate::{
     Config, LogFormat,
-    log_line::{JsonLines, steers},
-    log_queue::LogQueue,
+    telemetry::{
+        json::{JsonLines, steers},
+        writer::LogQueue,
+    },
 };
 
 static LINES: LogQueue = LogQueue::new();

@@ -15,15 +15,19 @@ use tokio_stream::Stream;
 use tonic::Status;
 
 use crate::{
-    dependency::Dependencies,
-    health::v1::{
-        HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
-        health_check_response::ServingStatus,
-        health_server::{Health as Protocol, HealthServer},
+    services::{
+        Answer, answered,
+        health::v1::{
+            HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
+            health_check_response::ServingStatus,
+            health_server::{Health as Protocol, HealthServer},
+        },
     },
-    lifecycle::{Lifecycle, Phase},
-    services::{Answer, answered},
-    status::closing,
+    state::{
+        dependency::Dependencies,
+        lifecycle::{Lifecycle, Phase},
+    },
+    wire::status::closing,
 };
 
 /// The health protocol as generated code.

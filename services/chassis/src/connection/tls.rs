@@ -12,8 +12,8 @@ use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use crate::{
     Config, Error,
-    followed::{File, Follow, Followed},
-    turns::Turns,
+    connection::handshake_turns::Turns,
+    state::followed_files::{File, Follow, Followed},
 };
 
 /// What is presented to clients now, and the files that it came from.

@@ -1,5 +1,10 @@
 //! What a server serves: the services of its contract, and by whom a call is answered.
 
+pub(crate) mod encoded;
+pub mod health;
+pub(crate) mod producer;
+pub(crate) mod request_body;
+
 use std::{
     collections::{BTreeMap, HashMap},
     convert::Infallible,
@@ -20,12 +25,13 @@ use tonic_reflection::server::Builder as Reflection;
 
 use crate::{
     Error,
-    body::{Allowed, RequestBody, Traffic},
-    compression::Compression,
-    dependency::{Dependencies, Dependency},
-    health::{self, Health},
-    incoming::Incoming,
-    metrics::MethodCounts,
+    services::{
+        health::Health,
+        request_body::{Allowed, RequestBody, Traffic},
+    },
+    state::dependency::{Dependencies, Dependency},
+    telemetry::metrics::MethodCounts,
+    wire::{compression::Compression, incoming::Incoming},
 };
 
 /// A call in progress, to the head of its response.

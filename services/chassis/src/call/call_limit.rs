@@ -9,7 +9,10 @@ use std::{
     },
 };
 
-use crate::{admission, auth::Name, limits::Limits, metrics::Refused};
+use crate::{
+    call::auth::Name, server::connection_limit, settings::limits::Limits,
+    telemetry::metrics::Refused,
+};
 
 /// Counts up to a limit.
 #[derive(Debug, Clone)]
@@ -55,7 +58,7 @@ pub(crate) enum PeerKey {
 
 impl PeerKey {
     pub(crate) fn address(address: IpAddr) -> Self {
-        Self::Address(admission::peer(address))
+        Self::Address(connection_limit::peer(address))
     }
 }
 

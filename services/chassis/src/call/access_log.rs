@@ -15,14 +15,15 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use crate::{
-    body::{Messages, Traffic, message_length},
-    call::InFlight,
-    guard::Guarded,
-    health::Kind,
-    metrics::Metrics,
-    services::Method,
-    status::code_name,
-    stream::ResponseBody,
+    call::{InFlight, termination::Guarded},
+    connection::stream::ResponseBody,
+    services::{
+        Method,
+        health::Kind,
+        request_body::{Messages, Traffic, message_length},
+    },
+    telemetry::metrics::Metrics,
+    wire::status::code_name,
 };
 
 // Looking a header up by its text takes twice as long.

@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use crate::{limits::Limits, splitter::Splitter, throttle::Rate};
+use crate::{settings::limits::Limits, telemetry::throttle::Rate, wire::framing::Splitter};
 
 /// How much is read before the tasks of the streams have a turn, in bytes.
 pub(crate) const READ_A_TURN: usize = 16 * 1024;

@@ -20,15 +20,13 @@ use tokio::{
 use tonic::Code;
 
 use crate::{
-    access_log::TrackedBody,
-    call::{InFlight, Shared, respond},
-    connection::{Peer, speaks},
-    followed::{self, AllFollowed},
-    http2,
-    incoming::Incoming,
-    lifecycle::Phase,
-    stream::ResponseBody,
-    watched::Watched,
+    call::{InFlight, Shared, access_log::TrackedBody, respond},
+    connection::{Peer, http2, speaks, stall_guard::Watched, stream::ResponseBody},
+    state::{
+        followed_files::{self, AllFollowed},
+        lifecycle::Phase,
+    },
+    wire::incoming::Incoming,
 };
 
 /// What the pages are made of.
@@ -190,7 +188,7 @@ fn readiness(shared: &Shared, files: &AllFollowed) -> (StatusCode, String) {
     let text = format!(
         "{phase}\n{}{}",
         dependencies.lines(),
-        followed::problems(files)
+        followed_files::problems(files)
     );
     (status, text)
 }

@@ -1,5 +1,7 @@
 //! The process around a server: command line, signals, exit code.
 
+pub(crate) mod probe;
+
 use std::{
     env,
     ffi::OsString,
@@ -15,7 +17,10 @@ use tokio::{
 };
 
 use crate::{
-    App, Config, Error, Invocation, VERSION, config, descriptors, start_logging, workers::Workers,
+    App, Config, Error, Invocation, VERSION,
+    server::{descriptors, workers::Workers},
+    settings::config,
+    start_logging,
 };
 
 /// The whole of a server's `main`. Exits 2 on a wrong setting, 1 on a start that fails, and 0 after a

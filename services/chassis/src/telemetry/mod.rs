@@ -1,0 +1,7 @@
+//! What a process says of itself: log lines and metrics.
+
+pub(crate) mod json;
+pub(crate) mod logging;
+pub(crate) mod metrics;
+pub(crate) mod throttle;
+pub(crate) mod writer;

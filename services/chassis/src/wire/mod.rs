@@ -1,0 +1,8 @@
+//! gRPC on the wire, without a connection: framing, headers, codes, compression.
+
+pub(crate) mod compression;
+pub(crate) mod framing;
+pub(crate) mod incoming;
+pub(crate) mod protocol;
+pub(crate) mod status;
+pub(crate) mod timeout;
