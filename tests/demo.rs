@@ -50,8 +50,7 @@ async fn main() -> Outcome<()> {
 
 /// Starts a server on 127.0.0.1: on its own port for others to call, or on a free one.
 async fn start<S: clap::Args + Send + 'static>(app: App<S>, own_port: bool) -> Outcome<Running> {
-    let (_, port) = app.listen.rsplit_once(':').unwrap_or_default();
-    let listen = format!("127.0.0.1:{}", if own_port { port } else { "0" });
+    let listen = format!("127.0.0.1:{}", if own_port { app.listen_port } else { 0 });
     let flags = ["--listen", &listen, "--drain-timeout", "1s"];
     Ok(harness::run(
         harness::bind(app, &flags, harness::NOTHING).await?,

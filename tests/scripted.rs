@@ -2,7 +2,11 @@
 //!
 //! The first word of a name is the script; the whole name is unique to a test, which asks by it.
 
-use std::{future::pending, pin::Pin, sync::LazyLock};
+use std::{
+    future::{pending, ready},
+    pin::Pin,
+    sync::LazyLock,
+};
 
 use chassis::{App, Services};
 use harness::within;
@@ -17,11 +21,12 @@ use tonic::{Request, Response, Status, Streaming};
 pub(crate) const APP: App<greeter::Settings> = App {
     name: "scripted",
     about: "Does as it is told",
-    listen: "127.0.0.1:0",
-    services: |_| {
+    listen_port: 0,
+    build: |_, _| {
         let services = Services::described_by(proto::FILE_DESCRIPTOR_SET);
-        let greeter = GreeterServer::new(Scripted);
-        Ok(chassis::serve!(services, greeter, 64 * 1024))
+        Box::pin(ready(
+            Ok(services.add_service(GreeterServer::new(Scripted))),
+        ))
     },
 };
 

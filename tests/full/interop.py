@@ -18,7 +18,7 @@ CLIENTS = {
     "grpc-js": ["node", DRIVERS / "client.js"],
 }
 SERVERS = {
-    "ours": [BINARIES / "interop-server", *"--log-format json --lame-duck 0s".split()],
+    "ours": [BINARIES / "interop-server", *"--listen 127.0.0.1:0 --log-format json --lame-duck 0s".split()],
     "grpcio": [sys.executable, DRIVERS / "server.py"],
     "grpc-js": ["node", DRIVERS / "server.js"],
 }

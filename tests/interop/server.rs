@@ -1,6 +1,6 @@
 //! The `interop-server` program: gRPC's interop service on the suite's chassis.
 
-use std::{convert::Infallible, process::ExitCode, task};
+use std::{convert::Infallible, future::ready, process::ExitCode, task};
 
 use bytes::Bytes;
 use chassis::{App, RequestBody, Services};
@@ -22,11 +22,11 @@ use testing::test_service_server::TestServiceServer;
 const APP: App<Settings> = App {
     name: "interop-server",
     about: "grpc.testing.TestService, for the interop cases of gRPC",
-    listen: "127.0.0.1:0",
-    services: |_| {
+    listen_port: 0,
+    build: |_, _| {
         let services = Services::described_by(tonic::include_file_descriptor_set!("testing"));
-        let server = TestServiceServer::new(TestService).max_decoding_message_size(LONGEST);
-        Ok(services.serve(Tapped(server), LONGEST))
+        let server = Tapped(TestServiceServer::new(TestService));
+        Box::pin(ready(Ok(services.add_service_limited(server, LONGEST))))
     },
 };
 

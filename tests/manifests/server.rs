@@ -42,10 +42,6 @@ pub(super) async fn all() -> Servers {
 
 impl Server {
     async fn of<S: clap::Args + Send + 'static>(app: fn() -> App<S>) -> Self {
-        let port = app()
-            .listen
-            .rsplit_once(':')
-            .and_then(|(_, port)| port.parse().ok());
         let settings = match app().parse(["--print-config"], |_| None) {
             Ok(Invocation::PrintConfig(lines)) => lines,
             other => panic!("{:?}", other.err()),
@@ -59,7 +55,7 @@ impl Server {
             .list(HealthListRequest {})
             .await;
         Self {
-            port: port.expect("a port"),
+            port: app().listen_port.into(),
             notes_memory: settings
                 .get("NOTES_MEMORY")
                 .map_or(0, |bytes| bytes.parse().expect("bytes")),

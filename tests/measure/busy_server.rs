@@ -1,6 +1,6 @@
 //! The suite's chassis around a Greeter with work to do.
 
-use std::process::ExitCode;
+use std::{future::ready, process::ExitCode};
 
 use chassis::{App, Services};
 use proto::helloworld::greeter_server::GreeterServer;
@@ -10,11 +10,12 @@ mod busy;
 const APP: App<greeter::Settings> = App {
     name: "busy-greeter",
     about: "A Greeter with work to do",
-    listen: "127.0.0.1:0",
-    services: |_| {
+    listen_port: 0,
+    build: |_, _| {
         let services = Services::described_by(proto::FILE_DESCRIPTOR_SET);
-        let greeter = GreeterServer::new(busy::Busy::new());
-        Ok(chassis::serve!(services, greeter, 1024))
+        Box::pin(ready(Ok(
+            services.add_service(GreeterServer::new(busy::Busy::new()))
+        )))
     },
 };
 

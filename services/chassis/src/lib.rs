@@ -1,13 +1,29 @@
 //! What every service of the suite does the same way: settings, logging, identity, listening, TLS,
-//! health, reflection, and ending well. It knows no contract.
+//! health, reflection, and graceful shutdown. It knows no contract.
 //!
-//! A service is an [`App`]: a name, a default address, and a function that makes its [`Services`] from
-//! its own settings. Its whole `main` is [`main`]; tests drive [`App::parse`] and [`Server`] instead.
+//! A service is an [`App`]: a name, a port, and a function that builds its [`Services`] from its own
+//! settings. Its whole `main` is [`main`]; tests drive [`App::parse`] and [`Server`] instead. What a service
+//! can do beyond answering calls:
 //!
-//! A connection lives in `connection`, and a request in `call`. What can happen to a call besides being
-//! answered is in `guard`; the order in which a process ends is in `lifecycle` and `server`.
-
-use std::ffi::OsString;
+//! | To … | use |
+//! |---|---|
+//! | start asynchronously, count, name what it needs, run background work | [`Runtime`] |
+//! | put an interceptor before one service | [`Services::add_service`] |
+//! | put a tower layer around all of them | [`Services::layer`] |
+//! | know who calls, and until when | [`CallContext`] |
+//! | call another service on behalf of a call | [`CallContext::propagate`] |
+//!
+//! The folders are layers, and each imports only those below it:
+//!
+//! 1. `process`: command line, signals, exit code
+//! 2. `server`: listeners, worker threads, drain
+//! 3. `connection`: TLS, HTTP/2, what a peer may do to it
+//! 4. `call`: one call from its request to the end of its response
+//! 5. `services`: what is served, and what a service gets
+//! 6. `telemetry`: log lines and metrics
+//! 7. `state`: phases, dependencies, files that change
+//! 8. `wire`: gRPC without a connection
+//! 9. `settings`: what is set from outside
 
 mod call;
 mod connection;
@@ -20,53 +36,24 @@ mod telemetry;
 mod wire;
 
 pub use pem;
-pub use process::main;
-pub use process::probe::Probe;
+pub use process::{app::App, command_line::Invocation, main, probe::Probe};
+pub use prometheus_client;
 pub use server::Server;
-pub use services::encoded::{Encoded, EncodedBuilder};
-pub use services::producer::produced;
-pub use services::request_body::RequestBody;
-pub use services::{Services, health};
-pub use settings::config::{Config, Invocation, LogFormat};
-pub use settings::limits::{Limits, nonzero_period};
+pub use services::{
+    MAX_REQUEST_BYTES, Services, context::CallContext, handler::Handler, health,
+    producer::produced, request_body::RequestBody, runtime::Runtime,
+};
+pub use settings::{
+    Error, VERSION,
+    config::{Config, LogFormat},
+    limits::{Limits, nonzero_period},
+};
 pub use state::dependency::Dependency;
-pub use telemetry::logging::{Logging, start_logging};
-pub use tonic::codec::CompressionEncoding as Encoding;
-pub use wire::status::{invalid_argument, unavailable};
-
-/// Anything that stops a start. Its text is one line and names the setting or the file at fault.
-pub type Error = Box<dyn std::error::Error + Send + Sync>;
-
-/// The version of the suite.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// One server binary. `S` is what the service has for settings of its own.
-#[derive(Debug, Clone, Copy)]
-pub struct App<S> {
-    /// The name of the binary.
-    pub name: &'static str,
-    /// What it is, in one sentence.
-    pub about: &'static str,
-    /// Where it listens unless told otherwise.
-    pub listen: &'static str,
-    /// Makes what it serves.
-    pub services: fn(S) -> Result<Services, Error>,
-}
-
-impl<S: clap::Args + Send + 'static> App<S> {
-    /// Reads a command line without the program's name, with `lookup` for the environment.
-    pub fn parse(
-        &self,
-        arguments: impl IntoIterator<Item = impl Into<OsString>>,
-        lookup: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<Invocation<S>, clap::Error> {
-        settings::config::parse(settings::config::command(self), arguments, lookup)
-    }
-
-    /// Binds a server with these settings. It answers once it runs.
-    pub async fn bind(&self, config: &Config, settings: S) -> Result<Server, Error> {
-        let services = self.services;
-        let services = server::in_background(move || services(settings)).await?;
-        Server::bind(self.name, config, services).await
-    }
-}
+pub use telemetry::{
+    logging::{Logging, start_logging},
+    metrics::ServiceMetrics,
+};
+pub use wire::{
+    certificate::CertificateName,
+    status::{invalid_argument, unavailable},
+};

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use chassis::{App, Error, Services, invalid_argument};
+use chassis::{App, Error, Runtime, Services, invalid_argument};
 use proto::helloworld::{
     HelloReply, HelloRequest,
     greeter_server::{Greeter, GreeterServer},
@@ -18,20 +18,16 @@ use greeting::{Name, Refused};
 pub const APP: App<Settings> = App {
     name: "greeter",
     about: env!("CARGO_PKG_DESCRIPTION"),
-    listen: "0.0.0.0:9000",
-    services,
+    listen_port: 9000,
+    build: |settings, runtime| Box::pin(build(settings, runtime)),
 };
 
 /// Nothing: the Greeter has no settings of its own.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Settings {}
 
-fn services(_: Settings) -> Result<Services, Error> {
-    // Far above a name of legal length, so that a longer one still arrives and is told what is wrong.
-    const LONGEST_REQUEST: usize = 64 * 1024;
-    let services = Services::described_by(proto::FILE_DESCRIPTOR_SET);
-    let greeter = GreeterServer::new(Service);
-    Ok(chassis::serve!(services, greeter, LONGEST_REQUEST))
+async fn build(_: Settings, _: Runtime) -> Result<Services, Error> {
+    Ok(Services::described_by(proto::FILE_DESCRIPTOR_SET).add_service(GreeterServer::new(Service)))
 }
 
 struct Service;

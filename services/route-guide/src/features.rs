@@ -8,17 +8,16 @@ use std::{
     sync::Arc,
 };
 
-use chassis::Encoded;
 use proto::routeguide::{self as wire, Feature};
 
-use crate::{features_file, places::Places, point::Point};
+use crate::{encoded::Encoded, features_file, places::Places, point::Point};
 
 /// Every place and what is sent of it, by the same numbers, which count from 0 in the order of the file.
 /// No two are at one point.
 #[derive(Debug)]
 pub(crate) struct Features {
     pub(crate) places: Arc<Places>,
-    pub(crate) replies: Arc<Encoded<Feature>>,
+    pub(crate) replies: Encoded<Feature>,
 }
 
 impl Features {
@@ -63,7 +62,7 @@ fn read(json: impl BufRead, length: usize) -> Result<Features, String> {
     places.index();
     Ok(Features {
         places: Arc::new(places),
-        replies: Arc::new(replies.build()),
+        replies: replies.build(),
     })
 }
 

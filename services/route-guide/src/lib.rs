@@ -5,15 +5,17 @@
 
 use std::{path::PathBuf, pin::Pin, sync::Arc, time::Instant};
 
-use chassis::{App, Error, Services, invalid_argument, unavailable};
+use chassis::{App, Error, MAX_REQUEST_BYTES, Runtime, Services, invalid_argument, unavailable};
 use proto::routeguide::{
     self as wire, RouteNote, RouteSummary,
-    route_guide_server::{RouteGuide, RouteGuideServer, SERVICE_NAME},
+    route_guide_server::{RouteGuide, RouteGuideServer},
 };
-use tokio::select;
+use tokio::{select, task::spawn_blocking};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
+use tower::util::MapResponseLayer;
 
+mod encoded;
 mod features;
 mod features_file;
 mod heartbeat;
@@ -33,8 +35,8 @@ use route::Route;
 pub const APP: App<Settings> = App {
     name: "route-guide",
     about: env!("CARGO_PKG_DESCRIPTION"),
-    listen: "0.0.0.0:50051",
-    services,
+    listen_port: 50051,
+    build: |settings, runtime| Box::pin(build(settings, runtime)),
 };
 
 /// What RouteGuide can be told.
@@ -48,22 +50,24 @@ pub struct Settings {
     notes: notes::NotesSettings,
 }
 
-fn services(settings: Settings) -> Result<Services, Error> {
+async fn build(settings: Settings, runtime: Runtime) -> Result<Services, Error> {
     // Far above a legal note, so that a longer one still arrives and is told what is wrong.
     let note_bytes = settings.notes.note_bytes();
-    let longest_request = (64 * 1024).max(2 * note_bytes as usize);
-    let features = match &settings.features_file {
-        Some(path) => Features::from_file(path)?,
-        None => Features::embedded()?,
-    };
-    let services = Services::described_by(proto::FILE_DESCRIPTOR_SET);
+    let max_request_bytes = MAX_REQUEST_BYTES.max(2 * note_bytes as usize);
+    let file = settings.features_file;
+    // The file may be a pipe that nobody writes to.
+    let features = spawn_blocking(move || match &file {
+        Some(path) => Features::from_file(path),
+        None => Features::embedded(),
+    });
     let service = Service {
-        features,
-        notes: settings.notes.open(&services, SERVICE_NAME)?,
+        features: features.await??,
+        notes: settings.notes.open(&runtime)?,
         note_bytes,
     };
-    let route_guide = RouteGuideServer::new(service);
-    Ok(chassis::serve!(services, route_guide, longest_request))
+    Ok(Services::described_by(proto::FILE_DESCRIPTOR_SET)
+        .add_service_limited(RouteGuideServer::new(service), max_request_bytes)
+        .layer(MapResponseLayer::new(encoded::in_place)))
 }
 
 struct Service {

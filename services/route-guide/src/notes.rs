@@ -3,7 +3,7 @@
 
 use std::{fmt, sync::Arc};
 
-use chassis::{Error, Services, nonzero_period};
+use chassis::{Error, Runtime, nonzero_period};
 use humantime::Duration;
 
 use crate::point::Point;
@@ -51,13 +51,9 @@ impl NotesSettings {
         self.limits.note_bytes
     }
 
-    /// The notes as they are to be kept. `service` may require them.
-    pub(crate) fn open(
-        self,
-        services: &Services,
-        service: &'static str,
-    ) -> Result<Arc<dyn Notes>, Error> {
-        Ok(match self.redis.open(&self.limits, services, service)? {
+    /// The notes as they are to be kept.
+    pub(crate) fn open(self, runtime: &Runtime) -> Result<Arc<dyn Notes>, Error> {
+        Ok(match self.redis.open(&self.limits, runtime)? {
             Some(notes) => Arc::new(notes),
             None => Arc::new(memory::Notes::new(self.limits)),
         })

@@ -1,16 +1,17 @@
 //! Who may call what: bearer tokens, and methods by client certificate. Both are off unless a file is
 //! given, and neither is asked about health.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
-use rustls::pki_types::CertificateDer;
 use subtle::{Choice, ConstantTimeEq as _};
 use tonic::Status;
 
 use crate::{
-    Config, Error,
+    settings::Error,
+    settings::config::Config,
     state::followed_files::{File, Follow, Followed},
+    wire::certificate::CertificateName,
 };
 
 /// What callers have to show.
@@ -21,34 +22,7 @@ pub(crate) struct Auth {
 }
 
 /// Which methods are allowed to whom.
-type Rules = HashMap<Name, Vec<String>>;
-
-/// A name in the subjectAltName of a certificate. An authority may let anybody have a URI that reads like
-/// somebody's DNS name, so the one is never taken for the other.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Name {
-    Uri(String),
-    Dns(String),
-}
-
-impl Name {
-    /// The name that a rule means.
-    fn in_rule(text: &str) -> Self {
-        match text.contains("://") {
-            true => Self::Uri(text.to_owned()),
-            false => Self::Dns(text.to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Uri(name) => write!(f, "URI {name}"),
-            Self::Dns(name) => write!(f, "DNS {name}"),
-        }
-    }
-}
+type Rules = HashMap<CertificateName, Vec<String>>;
 
 impl Auth {
     /// Reads the files of the configuration.
@@ -85,7 +59,7 @@ impl Auth {
         &self,
         path: &str,
         headers: &mut HeaderMap,
-        names: &[Name],
+        names: &[CertificateName],
     ) -> Result<(), Status> {
         if let Some(tokens) = &self.tokens {
             check_token(&tokens.current(), headers.get(AUTHORIZATION))?;
@@ -117,7 +91,7 @@ fn check_token(tokens: &[String], shown: Option<&HeaderValue>) -> Result<(), Sta
     }
 }
 
-fn check_names(allowed: &Rules, path: &str, names: &[Name]) -> Result<(), Status> {
+fn check_names(allowed: &Rules, path: &str, names: &[CertificateName]) -> Result<(), Status> {
     let covers = |method: &String| match method.strip_suffix('*') {
         Some(beginning) => path.starts_with(beginning),
         None => path == method,
@@ -126,25 +100,12 @@ fn check_names(allowed: &Rules, path: &str, names: &[Name]) -> Result<(), Status
     if methods.any(covers) {
         Ok(())
     } else {
-        let who = names.first().map(Name::to_string);
+        let who = names.first().map(CertificateName::to_string);
         let who = who.unwrap_or_else(|| "a certificate without a name".to_owned());
         Err(Status::permission_denied(format!(
             "{who} may not call {path:.200}"
         )))
     }
-}
-
-/// The names that a client's certificate, already verified, has in its subjectAltName: URIs, such as
-/// SPIFFE IDs, and DNS names.
-pub(crate) fn names(certificate: &CertificateDer<'_>) -> Vec<Name> {
-    let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else {
-        return Vec::new();
-    };
-    let uris = certificate.valid_uri_names();
-    let uris = uris.map(|name| Name::Uri(name.to_owned()));
-    let hosts = certificate.valid_dns_names();
-    uris.chain(hosts.map(|name| Name::Dns(name.to_owned())))
-        .collect()
 }
 
 /// What the one file says. The problems that `parse` finds are to name lines by their numbers only: a file
@@ -181,7 +142,7 @@ fn rules_in(text: &str) -> Result<Rules, String> {
     let mut allowed = Rules::new();
     for (number, line) in lines(text) {
         let mut words = line.split_whitespace().map(str::to_owned);
-        let name = Name::in_rule(&words.next().unwrap_or_default());
+        let name = CertificateName::in_rule(&words.next().unwrap_or_default());
         let methods: Vec<_> = words.collect();
         if methods.is_empty() {
             return Err(format!("line {number}: a name that is allowed nothing"));
@@ -212,7 +173,7 @@ mod tests {
     use http::HeaderValue;
     use proptest::prelude::*;
 
-    use super::{Name, check_names, check_token, rules_in};
+    use super::{CertificateName, check_names, check_token, rules_in};
 
     #[test]
     fn a_token_is_known_whole_or_not_at_all() {
@@ -250,14 +211,14 @@ mod tests {
             ("b", "/p.S/Get", true),
             ("c", "/p.S/Get", false),
         ] {
-            let names = ["other", name].map(Name::in_rule);
+            let names = ["other", name].map(CertificateName::in_rule);
             let found = check_names(&allowed, path, &names);
             assert_eq!(found.is_ok(), may, "{name} {path}");
         }
         check_names(&allowed, "/p.S/Get", &[]).expect_err("no name");
         for other in [
-            Name::Uri("b".to_owned()),
-            Name::Dns("spiffe://x/a".to_owned()),
+            CertificateName::Uri("b".to_owned()),
+            CertificateName::Dns("spiffe://x/a".to_owned()),
         ] {
             let found = check_names(&allowed, "/p.S/Get", std::slice::from_ref(&other));
             found.expect_err("a name of another kind");
@@ -285,7 +246,7 @@ mod tests {
             path in "/p.S/(Get|[ab*/]*)",
         ) {
             match rules_in(&text) {
-                Ok(allowed) => drop(check_names(&allowed, &path, &[Name::Dns("a".to_owned())])),
+                Ok(allowed) => drop(check_names(&allowed, &path, &[CertificateName::Dns("a".to_owned())])),
                 Err(problem) => prop_assert!(problem.starts_with("line "), "{problem}"),
             }
         }

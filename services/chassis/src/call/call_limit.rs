@@ -10,8 +10,9 @@ use std::{
 };
 
 use crate::{
-    call::auth::Name, server::connection_limit, settings::limits::Limits,
+    settings::limits::Limits,
     telemetry::metrics::Refused,
+    wire::{address::network, certificate::CertificateName},
 };
 
 /// Counts up to a limit.
@@ -53,12 +54,12 @@ pub(crate) enum PeerKey {
     /// An IPv4 address or an IPv6 /64.
     Address(IpAddr),
     /// The first name in a client certificate, wherever it connects from.
-    Identity(Name),
+    Identity(CertificateName),
 }
 
 impl PeerKey {
     pub(crate) fn address(address: IpAddr) -> Self {
-        Self::Address(connection_limit::peer(address))
+        Self::Address(network(address))
     }
 }
 
@@ -131,7 +132,7 @@ impl Peers {
 mod tests {
     use std::net::IpAddr;
 
-    use super::{CallLimit, Counter, Name, PeerKey, Peers, Refused};
+    use super::{CallLimit, CertificateName, Counter, PeerKey, Peers, Refused};
 
     fn limit(all: usize, most_per_peer: usize) -> CallLimit {
         CallLimit {
@@ -165,7 +166,7 @@ mod tests {
     #[test]
     fn an_identity_is_one_peer_wherever_it_is() {
         let limit = limit(3, 1);
-        let name = || PeerKey::Identity(Name::Uri("spiffe://x/a".to_owned()));
+        let name = || PeerKey::Identity(CertificateName::Uri("spiffe://x/a".to_owned()));
         let _call = limit.admit(&limit.peer(name())).expect("room");
         limit.admit(&limit.peer(name())).expect_err("its share");
         limit

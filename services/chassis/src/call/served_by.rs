@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::{Config, Error};
+use crate::{settings::Error, settings::config::Config};
 
 const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 const SERVED_VERSION: HeaderName = HeaderName::from_static("x-served-version");
@@ -45,7 +45,7 @@ impl Identity {
             .or_else(host);
         let zone =
             (config.zone.clone()).or_else(|| task.availability_zone.as_deref().and_then(value));
-        let version = Some(HeaderValue::from_static(crate::VERSION));
+        let version = Some(HeaderValue::from_static(crate::settings::VERSION));
         let headers = [
             (SERVED_BY, served_by),
             (SERVED_VERSION, version),

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-use crate::server::connection_limit::peer;
+use crate::wire::address::network;
 
 /// How many peers it takes at least to have all turns.
 const PEERS: usize = 8;
@@ -32,7 +32,7 @@ impl Turns {
 
     /// Does it when it is `address`'s turn.
     pub(crate) async fn take<T>(&self, address: IpAddr, work: impl Future<Output = T>) -> T {
-        let share = Share::of(peer(address), self);
+        let share = Share::of(network(address), self);
         // Its own first, so that a peer that has too many waits for itself and keeps nobody else waiting.
         // Neither is ever closed.
         let _own = share.turns.acquire().await;

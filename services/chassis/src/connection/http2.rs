@@ -24,19 +24,15 @@ use tokio::{
 };
 
 use crate::{
-    call::Shared,
+    call::{Shared, peer::Peer, response_body::ResponseBody},
     connection::{
-        Peer,
         stall_guard::{Activity, READ_A_TURN, Watched},
-        stream::{self, Chunk, ResponseBody},
+        stream::{self, Chunk},
     },
-    settings::limits::Limits,
+    settings::limits::{Limits, MAX_STREAMS},
     state::lifecycle::Phase,
     wire::incoming::{self, Incoming},
 };
-
-/// Streams that a client may have open at once.
-pub(crate) const MAX_STREAMS: u32 = 200;
 
 /// How far a client may be ahead of the handler of one call, in bytes.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -167,7 +163,7 @@ where
         ended = accept(connection, begin) => return ended,
         reason = unconstrained(time_to_go(shared, peer)) => reason,
     };
-    tracing::debug!(peer = %peer.addr, %reason, "GOAWAY");
+    tracing::debug!(peer = peer.addr(), %reason, "GOAWAY");
     connection.graceful_shutdown();
     select! {
         ended = accept(connection, begin) => return ended,

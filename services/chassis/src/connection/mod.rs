@@ -6,15 +6,7 @@ pub(crate) mod stall_guard;
 pub(crate) mod stream;
 pub(crate) mod tls;
 
-use std::{
-    net::SocketAddr,
-    pin::pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::future::{self, Either};
 use socket2::{SockRef, TcpKeepalive};
@@ -23,17 +15,12 @@ use tokio::{
     net::TcpStream,
     time::{Instant, sleep, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::{
-    call::{
-        Shared,
-        auth::{self, Name},
-        call_limit::{Counter, PeerKey},
-        respond,
-    },
-    connection::tls::Tls,
+    call::{Shared, peer::Peer, respond},
+    connection::{http2::Ended, tls::Tls},
     state::lifecycle::{Lifecycle, Phase},
+    wire::certificate,
 };
 
 /// Serves one connection until the peer is done with it, or the process is.
@@ -55,13 +42,14 @@ pub(crate) async fn serve(
         if let Err(error) = set_options(&stream) {
             tracing::debug!(peer = %addr, %error, "socket options");
         }
-        let peer = |names| Arc::new(Peer::new(addr, names, &shared));
+        let peer = |names| Arc::new(Peer::new(addr, names, &shared.lifecycle, &shared.calls));
         match tls {
             None => Box::pin(converse(&shared, stream, peer(Vec::new()))).await,
             Some(tls) => match Box::pin(timeout_at(deadline, tls.accept(stream, addr))).await {
                 Ok(Ok(stream)) => {
                     let certificates = stream.get_ref().1.peer_certificates();
-                    let names = certificates.and_then(|chain| chain.first().map(auth::names));
+                    let names =
+                        certificates.and_then(|chain| chain.first().map(certificate::names));
                     Box::pin(converse(&shared, stream, peer(names.unwrap_or_default()))).await;
                 }
                 Ok(Err(error)) => tracing::debug!(peer = %addr, %error, "TLS handshake failed"),
@@ -117,97 +105,19 @@ where
         async move { respond(&shared, &peer, request).await }
     });
     if let Err(why) = ended.await {
-        shared.connection_failed(&peer.addr, &why);
+        failed(shared, &peer, &why);
     }
 }
 
-/// Half of the streams of a connection: proxies bring the Watches of many clients, and calls come, too.
-const MAX_WATCHES: usize = http2::MAX_STREAMS as usize / 2;
-
-/// A prober's request comes in one piece, or its second is on its way.
-const MAX_LATE_CHECKS: usize = 8;
-
-/// Whom calls come from, and how many of them are open.
-#[derive(Debug)]
-pub(crate) struct Peer {
-    /// Its address, as text: every call has it in its log line.
-    pub(crate) addr: String,
-    /// The names in the certificate that it has shown.
-    pub(crate) names: Vec<Name>,
-    /// Ends the calls that are still open.
-    pub(crate) closing: CancellationToken,
-    /// The calls of this peer, on all of its connections.
-    pub(crate) calls: Counter,
-    /// Health Watches of this connection, which are calls besides.
-    pub(crate) watches: Counter,
-    /// Health checks of this connection whose request is incomplete.
-    pub(crate) late_checks: Counter,
-    open_calls: AtomicUsize,
-    quiet_since: Mutex<Instant>,
-}
-
-impl Peer {
-    pub(crate) fn new(addr: SocketAddr, names: Vec<Name>, shared: &Shared) -> Self {
-        let key = match names.first() {
-            Some(name) => PeerKey::Identity(name.clone()),
-            None => PeerKey::address(addr.ip()),
-        };
-        Self {
-            addr: addr.to_string(),
-            names,
-            closing: shared.lifecycle.closing(),
-            calls: shared.calls.peer(key),
-            watches: Counter::new(MAX_WATCHES),
-            late_checks: Counter::new(MAX_LATE_CHECKS),
-            open_calls: AtomicUsize::new(0),
-            quiet_since: Mutex::new(Instant::now()),
-        }
-    }
-
-    /// Counts a call until the result is dropped.
-    pub(crate) fn open_call(self: &Arc<Self>) -> OpenCall {
-        self.open_calls.fetch_add(1, Relaxed);
-        OpenCall(self.clone())
-    }
-
-    /// Resolves when there has been no call for so long.
-    pub(crate) async fn quiet_for(&self, idle: Duration) {
-        loop {
-            let now = Instant::now();
-            let quiet = self.open_calls.load(Relaxed) == 0;
-            let since = if quiet { *self.quiet_since() } else { now };
-            match idle.checked_sub(now - since) {
-                Some(left) if !left.is_zero() => sleep(left).await,
-                _ => return,
-            }
-        }
-    }
-
-    fn quiet_since(&self) -> MutexGuard<'_, Instant> {
-        // Nothing panics while it holds the lock.
-        self.quiet_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A call that is counted until this is dropped.
-#[derive(Debug)]
-pub(crate) struct OpenCall(Arc<Peer>);
-
-impl OpenCall {
-    pub(crate) fn peer(&self) -> &Peer {
-        &self.0
-    }
-}
-
-impl Drop for OpenCall {
-    fn drop(&mut self) {
-        // Before the count says so, or `quiet_for` would take the time of an earlier call for this one's.
-        if self.0.open_calls.load(Relaxed) == 1 {
-            *self.0.quiet_since() = Instant::now();
-        }
-        self.0.open_calls.fetch_sub(1, Relaxed);
+/// Counts a connection that has failed, and warns of it if that is not the network's doing.
+pub(crate) fn failed(shared: &Shared, peer: &Peer, why: &Ended) {
+    let peer = peer.addr();
+    let Some(reason) = why.reason() else {
+        return tracing::debug!(peer, %why, "connection lost");
+    };
+    shared.metrics.connection_failed(reason);
+    if let Some(suppressed) = shared.warnings.pass(reason) {
+        tracing::warn!(reason, peer, %why, suppressed, "connection closed");
     }
 }
 

@@ -15,23 +15,14 @@ use std::{
 use bytes::{Buf, Bytes};
 use h2::{Reason, SendStream, server::SendResponse};
 use http::Response;
-use http_body::{Body, Frame};
+use http_body::Frame;
 use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
-use crate::{call::InFlight, wire::incoming::Receiver};
-
-/// A response body that can be told how its call ended.
-pub(crate) trait ResponseBody: Body<Data = Bytes> + Unpin {
-    /// The call that it belongs to, if it is one.
-    fn in_flight(&self) -> Option<Arc<InFlight>>;
-
-    /// When the call has to be over.
-    fn deadline(&self) -> Option<Instant>;
-
-    /// The stream is about to be reset, since the client does not take what is sent.
-    fn abort(&mut self, code: Code);
-}
+use crate::{
+    call::{in_flight::InFlight, response_body::ResponseBody},
+    wire::incoming::Receiver,
+};
 
 /// Data of a response on its way out, for as long as it is in memory.
 #[derive(Debug)]

@@ -11,8 +11,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use crate::{
-    Config, Error,
     connection::handshake_turns::Turns,
+    settings::Error,
+    settings::config::Config,
     state::followed_files::{File, Follow, Followed},
 };
 

@@ -1,5 +1,7 @@
 //! The process around a server: command line, signals, exit code.
 
+pub(crate) mod app;
+pub(crate) mod command_line;
 pub(crate) mod probe;
 
 use std::{
@@ -17,10 +19,10 @@ use tokio::{
 };
 
 use crate::{
-    App, Config, Error, Invocation, VERSION,
+    process::{app::App, command_line::Invocation},
     server::{descriptors, workers::Workers},
-    settings::config,
-    start_logging,
+    settings::{Error, VERSION, config::Config},
+    telemetry::logging::start_logging,
 };
 
 /// The whole of a server's `main`. Exits 2 on a wrong setting, 1 on a start that fails, and 0 after a
@@ -49,7 +51,7 @@ fn run<S: clap::Args + Send + 'static>(app: &App<S>) -> Result<ExitCode, Error> 
         // --help and --version arrive as errors, too.
         Err(error) if !error.use_stderr() => error.print()?,
         Err(error) => {
-            eprintln!("{}: {}", app.name, config::one_line(&error));
+            eprintln!("{}: {}", app.name, command_line::one_line(&error));
             return Ok(usage_code.into());
         }
         Ok(Invocation::PrintConfig(lines)) => io::stdout().write_all(lines.as_bytes())?,

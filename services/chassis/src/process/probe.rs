@@ -15,10 +15,10 @@ use tonic::{
 };
 
 use crate::{
-    Error,
     services::health::v1::{
         HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
     },
+    settings::Error,
 };
 
 /// What to ask, and whom.

@@ -20,8 +20,15 @@ use tokio::{
 use tonic::Code;
 
 use crate::{
-    call::{InFlight, Shared, access_log::TrackedBody, respond},
-    connection::{Peer, http2, speaks, stall_guard::Watched, stream::ResponseBody},
+    call::{
+        Shared,
+        in_flight::InFlight,
+        peer::Peer,
+        respond,
+        response_body::{CallBody, ResponseBody},
+    },
+    connection::{self, http2, speaks, stall_guard::Watched},
+    settings::VERSION,
     state::{
         followed_files::{self, AllFollowed},
         lifecycle::Phase,
@@ -65,12 +72,17 @@ async fn converse(pages: Arc<Pages>, stream: TcpStream, addr: SocketAddr) {
         return;
     };
     if is_http2 {
-        let peer = Arc::new(Peer::new(addr, Vec::new(), shared));
+        let peer = Arc::new(Peer::new(
+            addr,
+            Vec::new(),
+            &shared.lifecycle,
+            &shared.calls,
+        ));
         let served = http2::serve(shared, &peer, stream, |request| {
             page_or_call(pages.clone(), peer.clone(), request)
         });
         if let Err(why) = served.await {
-            shared.connection_failed(&peer.addr, &why);
+            connection::failed(shared, &peer, &why);
         }
     } else {
         let too_old = sleep(*shared.limits.max_connection_age);
@@ -121,7 +133,7 @@ async fn page_or_call(
     pages: Arc<Pages>,
     peer: Arc<Peer>,
     request: Request<Incoming>,
-) -> Response<Either<TrackedBody, Full<Bytes>>> {
+) -> Response<Either<CallBody, Full<Bytes>>> {
     match *request.method() {
         Method::POST => respond(&pages.shared, &peer, request)
             .await
@@ -130,7 +142,7 @@ async fn page_or_call(
     }
 }
 
-impl ResponseBody for Either<TrackedBody, Full<Bytes>> {
+impl ResponseBody for Either<CallBody, Full<Bytes>> {
     fn in_flight(&self) -> Option<Arc<InFlight>> {
         match self {
             Self::Left(call) => call.in_flight(),
@@ -159,10 +171,7 @@ impl Pages {
             "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
             "/readyz" => readiness(shared, &self.files),
             "/metrics" => (StatusCode::OK, shared.metrics.text()),
-            "/version" => (
-                StatusCode::OK,
-                format!("{} {}\n", self.name, crate::VERSION),
-            ),
+            "/version" => (StatusCode::OK, format!("{} {}\n", self.name, VERSION)),
             _ => (
                 StatusCode::NOT_FOUND,
                 "/healthz /readyz /metrics /version\n".to_owned(),

@@ -2,11 +2,11 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{settings::limits::Limits, telemetry::metrics::Refused};
+use crate::{settings::limits::Limits, telemetry::metrics::Refused, wire::address::network};
 
 /// Counts connections: all of them, and those of each peer.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ impl Admission {
 
     /// Counts a connection from `address`, or refuses it.
     pub(crate) fn admit(&self, address: IpAddr) -> Result<Admitted, Refused> {
-        let peer = peer(address);
+        let peer = network(address);
         let mut open = self.open();
         let of_peer = open.by_peer.get(&peer).copied().unwrap_or_default();
         if open.total >= self.most {
@@ -73,17 +73,6 @@ impl Drop for Admitted {
                 count.remove();
             }
         }
-    }
-}
-
-/// Whom an address belongs to: one who has an IPv6 address has 2^64 of them.
-pub(crate) fn peer(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        v4 => v4,
     }
 }
 

@@ -24,7 +24,6 @@ use tokio::{
 };
 
 use crate::{
-    Config, Error,
     call::{
         Shared,
         auth::Auth,
@@ -33,12 +32,13 @@ use crate::{
     },
     connection::{self, tls::Tls},
     server::{connection_limit::Admission, workers::Workers},
-    services::{Services, health::Health},
+    services::{Services, health::Health, reflection, runtime::Runtime},
+    settings::{Error, config::Config},
     state::{
         followed_files::{self, AllFollowed},
         lifecycle::{Lifecycle, Phase},
     },
-    telemetry::{metrics::Metrics, throttle::Throttle},
+    telemetry::throttle::Throttle,
 };
 
 /// Refused calls and health checks behind whose answers the rest of the request is read, at once. Each takes some
@@ -57,23 +57,38 @@ pub struct Server {
     files: AllFollowed,
     lame_duck: Duration,
     drain_timeout: Duration,
+    _closes: Closes,
+}
+
+/// Ends what follows the lifecycle, however the server ends: it may never have run.
+struct Closes(Lifecycle);
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        self.0.enter(Phase::Closed);
+    }
 }
 
 impl Server {
     /// Does all that can fail: reads the certificates, finds out who this is, binds both listeners.
-    pub async fn bind(
+    pub(crate) async fn bind(
         name: &'static str,
         config: &Config,
         services: Services,
+        runtime: Runtime,
     ) -> Result<Self, Error> {
-        let lifecycle = Lifecycle::new();
+        let Runtime {
+            lifecycle,
+            dependencies,
+            metrics,
+            ..
+        } = runtime;
         let heartbeat = *config.limits.watch_heartbeat;
-        let dependencies = services.dependencies.clone();
         let names = services.names();
         let health = Health::new(names, lifecycle.clone(), dependencies.clone(), heartbeat);
-        let mut services = services.with_health(health.clone());
+        let mut services = health.clone().add_to(services.layered());
         if config.reflection {
-            services = services.with_reflection()?;
+            services = reflection::add_to(services)?;
         }
         let (tls, auth) = in_background({
             let config = config.clone();
@@ -82,10 +97,9 @@ impl Server {
         .await?;
         let files = tls.iter().map(Tls::files).chain(auth.files()).collect();
         let identity = Identity::find(config).await;
-        let metrics = Arc::new(Metrics::new(&dependencies));
-        let shared = |services, auth| {
+        let shared = |services: Services, auth| {
             Arc::new(Shared {
-                services,
+                registry: services.into_registry(),
                 identity: identity.clone(),
                 lifecycle: lifecycle.clone(),
                 dependencies: dependencies.clone(),
@@ -102,12 +116,13 @@ impl Server {
             name,
             grpc: listen("LISTEN_ADDR", config.listen_addr)?,
             admin: listen("ADMIN_LISTEN_ADDR", config.admin_listen())?,
-            for_admin: shared(Services::default().with_health(health), Auth::default()),
+            for_admin: shared(health.add_to(Services::default()), Auth::default()),
             for_grpc: shared(services, auth),
             tls,
             files,
             lame_duck: *config.lame_duck,
             drain_timeout: *config.drain_timeout,
+            _closes: Closes(lifecycle),
         })
     }
 
@@ -174,7 +189,11 @@ impl Server {
                 tokio::spawn(connection.map(|()| drop(admitted)));
             }
         });
-        let follow_files = followed_files::follow(files.clone(), &for_grpc.metrics);
+        let report = |what, is_used: bool| {
+            let gauge = for_grpc.metrics.file_problem(what);
+            gauge.set((!is_used).into());
+        };
+        let follow_files = followed_files::follow(files.clone(), report);
 
         lifecycle.enter(Phase::Serving);
         select! {

@@ -6,7 +6,6 @@
 
 use std::{pin::Pin, time::Duration};
 
-use http::{HeaderMap, header::USER_AGENT};
 use tokio::{
     select,
     time::{sleep, timeout},
@@ -16,7 +15,8 @@ use tonic::Status;
 
 use crate::{
     services::{
-        Answer, answered,
+        Services,
+        handler::{ResponseFuture, ready_response},
         health::v1::{
             HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
             health_check_response::ServingStatus,
@@ -71,8 +71,12 @@ impl Health {
         }
     }
 
-    pub(crate) fn into_server(self) -> HealthServer<Self> {
-        HealthServer::new(self)
+    /// Adds the health service.
+    pub(crate) fn add_to(self, services: Services) -> Services {
+        const MAX_REQUEST_BYTES: usize = 1024;
+        services
+            .and_described_by(v1::FILE_DESCRIPTOR_SET)
+            .add_service_limited(HealthServer::new(self), MAX_REQUEST_BYTES)
     }
 
     fn status(&self, service: &str, phase: Phase) -> ServingStatus {
@@ -159,50 +163,18 @@ fn response(status: ServingStatus) -> HealthCheckResponse {
     }
 }
 
-/// Where an ALB asks unless it is told otherwise.
-const ALB_CHECK: &str = "/AWS.ALB/healthcheck";
-
-/// What a call is to the limits, to authentication and to the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// From a load balancer that judges the target by the status code alone.
-    LoadBalancerCheck,
-    /// `Check` or `List`: answered at once, and never refused because there is much else to do.
-    Check,
-    /// `Watch`: a call that may take for ever.
-    Watch,
-    /// Any other.
-    Rpc,
-}
-
-/// Finds the kind of a call.
-///
-/// An ALB compares only `grpc-status` with its matcher and never reads the message, and
-/// `Health/Check` answers OK even when it says NOT_SERVING.
-/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/target-group-health-checks.html>
-pub(crate) fn kind(path: &str, headers: &HeaderMap) -> Kind {
-    let is_alb = || {
-        let agent = headers.get(USER_AGENT);
-        agent.is_some_and(|agent| agent.as_bytes().starts_with(b"ELB-HealthChecker/"))
-    };
-    match path {
-        ALB_CHECK => Kind::LoadBalancerCheck,
-        "/grpc.health.v1.Health/Check" if is_alb() => Kind::LoadBalancerCheck,
-        "/grpc.health.v1.Health/Check" | "/grpc.health.v1.Health/List" => Kind::Check,
-        "/grpc.health.v1.Health/Watch" => Kind::Watch,
-        _ => Kind::Rpc,
-    }
-}
-
 /// Answers a load balancer: OK while serving, UNAVAILABLE in every other phase and while something is
 /// away that is required.
 ///
 /// Its request is not read, because what an ALB sends along is not documented.
-pub(crate) fn load_balancer_answer(lifecycle: &Lifecycle, dependencies: &Dependencies) -> Answer {
+pub(crate) fn load_balancer_answer(
+    lifecycle: &Lifecycle,
+    dependencies: &Dependencies,
+) -> ResponseFuture {
     let status = match (lifecycle.phase(), dependencies.missing()) {
         (Phase::Serving, None) => Status::ok(""),
         (Phase::Serving, Some(missing)) => Status::unavailable(missing),
         (phase, _) => Status::unavailable(phase.to_string()),
     };
-    answered(status.into_http())
+    ready_response(status.into_http())
 }

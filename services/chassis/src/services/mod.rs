@@ -1,72 +1,209 @@
 //! What a server serves: the services of its contract, and by whom a call is answered.
 
-pub(crate) mod encoded;
-pub mod health;
-pub(crate) mod producer;
-pub(crate) mod request_body;
+use std::{collections::HashMap, fmt, sync::Arc};
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    convert::Infallible,
-    future::ready,
-    sync::{Arc, OnceLock},
-};
-
+use bytes::Bytes;
 use http::{Request, Response};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tonic::{
     Status,
-    body::Body,
-    codegen::{BoxFuture, Service},
+    codegen::{Service, StdError},
     server::NamedService,
 };
-use tonic_reflection::server::Builder as Reflection;
+use tower_layer::Layer;
 
 use crate::{
-    Error,
     services::{
-        health::Health,
-        request_body::{Allowed, RequestBody, Traffic},
+        context::CallContext,
+        handler::{Handler, ResponseFuture, ready_response},
+        request_body::{Allowed, RequestBody},
     },
-    state::dependency::{Dependencies, Dependency},
-    telemetry::metrics::MethodCounts,
+    telemetry::metrics::MethodMetrics,
     wire::{compression::Compression, incoming::Incoming},
 };
 
-/// A call in progress, to the head of its response.
-pub(crate) type Answer = BoxFuture<Response<Body>, Infallible>;
-type Handler = Box<dyn Fn(Request<RequestBody>) -> Answer + Send + Sync>;
+pub(crate) mod context;
+pub(crate) mod handler;
+pub mod health;
+pub(crate) mod producer;
+pub(crate) mod reflection;
+pub(crate) mod request_body;
+pub(crate) mod runtime;
 
-/// The gRPC services of one server, by name.
-///
-/// A map instead of tonic's `Routes`: that is an axum router, a large dependency for one look-up.
+/// Most bytes in a request message of a service added with [`Services::add_service`].
+pub const MAX_REQUEST_BYTES: usize = 64 * 1024;
+
+/// The gRPC services of one server.
 #[derive(Default)]
 pub struct Services {
-    served: BTreeMap<&'static str, Served>,
+    added: Vec<Added>,
+    layers: Vec<Box<dyn Fn(Handler) -> Handler + Send>>,
     descriptors: Vec<&'static [u8]>,
-    /// By path, `/package.Service/Method`: all that the descriptors know.
-    methods: HashMap<String, Arc<Method>>,
-    pub(crate) dependencies: Dependencies,
 }
 
-struct Served {
+#[derive(Clone)]
+struct Added {
+    name: &'static str,
     handler: Handler,
-    longest_request: usize,
+    max_request_bytes: usize,
 }
 
-/// A call that needs no service.
-pub(crate) fn answered(response: Response<Body>) -> Answer {
-    Box::pin(ready(Ok(response)))
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
 }
 
-/// A method that a descriptor knows.
+impl Services {
+    /// Nothing yet. `descriptors` is the encoded `FileDescriptorSet` of what will be served: server
+    /// reflection, metrics and the limits of each method are made of it.
+    pub fn described_by(descriptors: &'static [u8]) -> Self {
+        Self::default().and_described_by(descriptors)
+    }
+
+    /// Adds the descriptors of further services.
+    #[must_use]
+    pub fn and_described_by(mut self, descriptors: &'static [u8]) -> Self {
+        self.descriptors.push(descriptors);
+        self
+    }
+
+    /// Adds a service: a server that tonic has generated, as it is or
+    /// [intercepted](tonic::service::interceptor), or any tower service with a name. Request messages of
+    /// more than [`MAX_REQUEST_BYTES`] are refused with RESOURCE_EXHAUSTED.
+    ///
+    /// The chassis decompresses requests and compresses replies; the server needs no settings for that.
+    #[must_use]
+    pub fn add_service<S, B>(self, service: S) -> Self
+    where
+        S: Service<Request<RequestBody>, Response = Response<B>> + NamedService,
+        S: Clone + Send + Sync + 'static,
+        S::Error: Into<StdError>,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<StdError>,
+    {
+        self.add_service_limited(service, MAX_REQUEST_BYTES)
+    }
+
+    /// Adds a service whose request messages may have so many bytes, before and after decompression. Above
+    /// 4 MiB, its own `max_decoding_message_size` has to be raised as well.
+    #[must_use]
+    pub fn add_service_limited<S, B>(mut self, service: S, max_request_bytes: usize) -> Self
+    where
+        S: Service<Request<RequestBody>, Response = Response<B>> + NamedService,
+        S: Clone + Send + Sync + 'static,
+        S::Error: Into<StdError>,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<StdError>,
+    {
+        self.added.push(Added {
+            name: S::NAME,
+            handler: Handler::new(service),
+            max_request_bytes,
+        });
+        self
+    }
+
+    /// Puts a tower layer around every service, those that are added later, too; the first layer is the
+    /// outermost. A layer sees what a handler sees: authenticated calls within their limits, with their
+    /// [`CallContext`], and none for health or reflection. What fails in it becomes a status.
+    #[must_use]
+    pub fn layer<L, B>(mut self, layer: L) -> Self
+    where
+        L: Layer<Handler> + Send + 'static,
+        L::Service: Service<Request<RequestBody>, Response = Response<B>>,
+        L::Service: Clone + Send + Sync + 'static,
+        <L::Service as Service<Request<RequestBody>>>::Error: Into<StdError>,
+        <L::Service as Service<Request<RequestBody>>>::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<StdError>,
+    {
+        self.layers
+            .push(Box::new(move |inner| Handler::new(layer.layer(inner))));
+        self
+    }
+
+    /// The same with the layers in place: what is added from now on is outside of them.
+    pub(crate) fn layered(mut self) -> Self {
+        let layers = std::mem::take(&mut self.layers);
+        for Added { handler, .. } in &mut self.added {
+            let inner = handler.clone();
+            *handler = layers.iter().rev().fold(inner, |inner, layer| layer(inner));
+        }
+        self
+    }
+
+    /// The names of the services, such as `helloworld.Greeter`.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.added.iter().map(|added| added.name)
+    }
+
+    pub(crate) fn descriptors(&self) -> &[&'static [u8]] {
+        &self.descriptors
+    }
+
+    pub(crate) fn into_registry(self) -> Registry {
+        let sets = self.descriptors.iter();
+        // One that cannot be decoded describes nothing: its methods are UNIMPLEMENTED.
+        let sets = sets.map(|bytes| FileDescriptorSet::decode(*bytes).unwrap_or_default());
+        let mut methods = HashMap::new();
+        for file in sets.flat_map(|set| set.file) {
+            for service in &file.service {
+                let name = format!("{}.{}", file.package(), service.name());
+                let added = self.added.iter().position(|added| added.name == name);
+                for method in &service.method {
+                    let path = format!("/{name}/{}", method.name());
+                    let method = Method {
+                        role: Role::of(&path),
+                        client_streaming: method.client_streaming(),
+                        server_streaming: method.server_streaming(),
+                        metrics: MethodMetrics::new(path.as_str().into()),
+                        added,
+                    };
+                    methods.insert(path, Arc::new(method));
+                }
+            }
+        }
+        Registry {
+            added: self.added,
+            methods,
+        }
+    }
+}
+
+/// A method that a descriptor knows, whether or not it is served.
 #[derive(Debug)]
 pub(crate) struct Method {
-    pub(crate) path: Arc<str>,
+    pub(crate) role: Role,
     client_streaming: bool,
     server_streaming: bool,
-    pub(crate) counts: OnceLock<MethodCounts>,
+    pub(crate) metrics: MethodMetrics,
+    /// Where its service is in the registry.
+    added: Option<usize>,
+}
+
+/// What a method is to the limits, to authentication and to the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// `Check` or `List` of health.
+    HealthCheck,
+    /// `Watch` of health.
+    HealthWatch,
+    /// Any other.
+    Rpc,
+}
+
+impl Role {
+    fn of(path: &str) -> Self {
+        match path {
+            "/grpc.health.v1.Health/Check" | "/grpc.health.v1.Health/List" => Self::HealthCheck,
+            "/grpc.health.v1.Health/Watch" => Self::HealthWatch,
+            _ => Self::Rpc,
+        }
+    }
 }
 
 impl Method {
@@ -75,146 +212,56 @@ impl Method {
     }
 }
 
-/// Adds a generated service to [`Services`], as one that takes requests of at most `longest` bytes,
-/// compressed and decompressed, and may compress its replies.
+/// The services of one server, by the paths of their methods.
 ///
-/// A macro, because the servers that tonic generates have these settings but no trait for them.
-#[macro_export]
-macro_rules! serve {
-    ($services:expr, $server:expr, $longest:expr) => {
-        $services.serve(
-            $server
-                .max_decoding_message_size($longest)
-                .send_compressed($crate::Encoding::Deflate)
-                .send_compressed($crate::Encoding::Gzip)
-                .send_compressed($crate::Encoding::Zstd),
-            $longest,
-        )
-    };
+/// A map instead of tonic's `Routes`: that is an axum router, a large dependency for one look-up.
+pub(crate) struct Registry {
+    added: Vec<Added>,
+    methods: HashMap<String, Arc<Method>>,
 }
 
-impl Services {
-    /// Nothing yet. `descriptors` is the encoded `FileDescriptorSet` that describes what will be
-    /// served.
-    pub fn described_by(descriptors: &'static [u8]) -> Self {
-        Self::default().and_described_by(descriptors)
-    }
-
-    fn and_described_by(mut self, descriptors: &'static [u8]) -> Self {
-        self.descriptors.push(descriptors);
-        let set = FileDescriptorSet::decode(descriptors).unwrap_or_default();
-        for file in &set.file {
-            for service in &file.service {
-                for method in &service.method {
-                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
-                    let method = Method {
-                        path: path.as_str().into(),
-                        client_streaming: method.client_streaming(),
-                        server_streaming: method.server_streaming(),
-                        counts: OnceLock::new(),
-                    };
-                    self.methods.insert(path, Arc::new(method));
-                }
-            }
-        }
-        self
-    }
-
-    /// Adds a generated service that takes requests of at most `longest_request` bytes. Call it through
-    /// [`serve!`](crate::serve), which has the service itself keep to that.
-    #[must_use]
-    pub fn serve<S>(mut self, service: S, longest_request: usize) -> Self
-    where
-        S: Service<
-                Request<RequestBody>,
-                Response = Response<Body>,
-                Error = Infallible,
-                Future = Answer,
-            > + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-    {
-        let served = Served {
-            handler: Box::new(move |request| service.clone().call(request)),
-            longest_request,
-        };
-        self.served.insert(S::NAME, served);
-        self
-    }
-
-    /// Names something that the services ask for elsewhere. The service that is named, if any, is
-    /// NOT_SERVING while it is away.
-    pub fn depend_on(&self, name: &'static str, required_by: Option<&'static str>) -> Dependency {
-        self.dependencies.add(name, required_by)
-    }
-
-    /// The names of the services, such as `helloworld.Greeter`.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.served.keys().copied()
-    }
-
-    /// Adds the health service.
-    pub(crate) fn with_health(self, health: Health) -> Self {
-        const LONGEST_REQUEST: usize = 1024;
-        let described = self.and_described_by(health::v1::FILE_DESCRIPTOR_SET);
-        serve!(described, health.into_server(), LONGEST_REQUEST)
-    }
-
-    /// Adds server reflection, which lists exactly what is served: v1, and v1alpha because old tools
-    /// ask for nothing else.
-    pub(crate) fn with_reflection(self) -> Result<Self, Error> {
-        const V1: &str = "grpc.reflection.v1.ServerReflection";
-        const V1ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
-        const LONGEST_REQUEST: usize = 4096;
-        let described = self
-            .and_described_by(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
-            .and_described_by(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET);
-        let describe = || {
-            let builder = (described.names().chain([V1, V1ALPHA]))
-                .fold(Reflection::configure(), Reflection::with_service_name);
-            (described.descriptors.iter().copied())
-                .fold(builder, Reflection::register_encoded_file_descriptor_set)
-        };
-        let (v1, v1alpha) = (describe().build_v1()?, describe().build_v1alpha()?);
-        let both = serve!(described, v1, LONGEST_REQUEST);
-        Ok(serve!(both, v1alpha, LONGEST_REQUEST))
-    }
-
+impl Registry {
     /// The method that a path names, whether or not it is served.
     pub(crate) fn method(&self, path: &str) -> Option<&Arc<Method>> {
         self.methods.get(path)
     }
 
-    /// Has the service answer that the path of the request, `/package.Service/Method`, names.
+    /// Has the service of the context's method answer.
     pub(crate) fn call(
         &self,
-        request: Request<Incoming>,
-        method: Option<&Arc<Method>>,
+        mut request: Request<Incoming>,
         compression: Option<Compression>,
-        traffic: Arc<Traffic>,
-    ) -> Answer {
-        let path = request.uri().path();
-        let Some(service) = self.service(path) else {
-            return answered(
-                Status::unimplemented(format!("no service at {path:.200}")).into_http(),
-            );
+        context: &CallContext,
+    ) -> ResponseFuture {
+        let method = context.described_method();
+        let Some((method, added)) = method.and_then(|method| Some((method, method.added?))) else {
+            return ready_response(self.unimplemented(context.method()).into_http());
         };
-        let Some(method) = method else {
-            return answered(
-                Status::unimplemented(format!("no method at {path:.200}")).into_http(),
-            );
-        };
+        let Added {
+            handler,
+            max_request_bytes,
+            ..
+        } = &self.added[added];
         let allowed = Allowed {
-            message_bytes: service.longest_request,
+            message_bytes: *max_request_bytes,
             messages: if method.client_streaming { u64::MAX } else { 1 },
         };
-        (service.handler)(request.map(|body| RequestBody::new(body, compression, allowed, traffic)))
+        if method.role == Role::Rpc {
+            request.extensions_mut().insert(context.clone());
+        }
+        let context = context.clone();
+        let request = request.map(|body| RequestBody::new(body, compression, allowed, context));
+        handler.clone().call(request)
     }
 
-    fn service(&self, path: &str) -> Option<&Served> {
-        let (name, _) = path.strip_prefix('/')?.split_once('/')?;
-        self.served.get(name)
+    fn unimplemented(&self, path: &str) -> Status {
+        let service = (path.strip_prefix('/')).and_then(|path| path.split_once('/'));
+        let is_served = |(name, _)| self.added.iter().any(|added| added.name == name);
+        let missing = if service.is_some_and(is_served) {
+            "method"
+        } else {
+            "service"
+        };
+        Status::unimplemented(format!("no {missing} at {path:.200}"))
     }
 }

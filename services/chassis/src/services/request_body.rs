@@ -3,10 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::Ordering::Relaxed,
     task::{Context, Poll, ready},
 };
 
@@ -15,29 +12,14 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::task::coop;
 use tonic::Status;
 
-use crate::wire::{
-    compression::{Compression, Decompressor},
-    framing::Splitter,
-    incoming::Incoming,
+use crate::{
+    services::context::CallContext,
+    wire::{
+        compression::{Compression, Decompressor},
+        framing::{Messages, message_length},
+        incoming::Incoming,
+    },
 };
-
-/// What has been seen of a call so far.
-#[derive(Debug, Default)]
-pub(crate) struct Traffic {
-    pub(crate) received: AtomicU64,
-    pub(crate) sent: AtomicU64,
-    /// The client has said all it will.
-    pub(crate) request_ended: AtomicBool,
-    /// The client reset the stream, or the connection was lost.
-    pub(crate) broke_off: AtomicBool,
-}
-
-impl Traffic {
-    /// Messages in both directions.
-    pub(crate) fn messages(&self) -> u64 {
-        self.received.load(Relaxed) + self.sent.load(Relaxed)
-    }
-}
 
 /// What a request body may hold.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +42,7 @@ pub struct RequestBody {
     messages: Messages,
     allowed: Allowed,
     refused: Option<Status>,
-    traffic: Arc<Traffic>,
+    context: CallContext,
     inspect: Option<Box<dyn FnMut(bool) + Send>>,
 }
 
@@ -75,7 +57,7 @@ impl RequestBody {
         incoming: Incoming,
         compression: Option<Compression>,
         allowed: Allowed,
-        traffic: Arc<Traffic>,
+        context: CallContext,
     ) -> Self {
         let decompressor =
             compression.map(|compression| Decompressor::new(compression, allowed.message_bytes));
@@ -85,7 +67,7 @@ impl RequestBody {
             messages: Messages::new(),
             allowed,
             refused: None,
-            traffic,
+            context,
             inspect: None,
         };
         body.note_end();
@@ -113,9 +95,8 @@ impl RequestBody {
             data.truncate(before);
             self.refused = Some(refused);
         }
-        self.traffic
-            .received
-            .store(self.messages.complete(), Relaxed);
+        let received = &self.context.traffic().received;
+        received.store(self.messages.complete(), Relaxed);
         let Some(decompressor) = &mut self.decompressor else {
             return data;
         };
@@ -141,13 +122,13 @@ impl RequestBody {
     }
 
     fn reset(&self, why: impl fmt::Display) -> Status {
-        self.traffic.broke_off.store(true, Relaxed);
+        self.context.traffic().client_reset.store(true, Relaxed);
         Status::aborted(format!("the request broke off: {why}"))
     }
 
     fn note_end(&self) {
         let ended = self.incoming.is_end_stream();
-        self.traffic.request_ended.store(ended, Relaxed);
+        self.context.traffic().request_ended.store(ended, Relaxed);
     }
 }
 
@@ -206,14 +187,4 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
     }
-}
-
-/// The gRPC messages in a body: each is a flag byte, a big-endian length of four bytes, and that many
-/// bytes of payload. <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
-pub(crate) type Messages = Splitter<5>;
-
-/// How long the message is that begins with these bytes.
-pub(crate) fn message_length(prefix: &[u8; 5]) -> usize {
-    let &[_, a, b, c, d] = prefix;
-    u32::from_be_bytes([a, b, c, d]) as usize
 }

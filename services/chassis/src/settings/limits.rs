@@ -2,6 +2,9 @@
 
 use humantime::Duration;
 
+/// Streams that a client may have open at once on one connection.
+pub(crate) const MAX_STREAMS: u32 = 200;
+
 /// The limits that every service has. The doc comment of each is its line in `--help`.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)] // A group is named after its type, and services have limits of their own.

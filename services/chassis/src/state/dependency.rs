@@ -15,6 +15,17 @@ pub struct Dependency {
 }
 
 impl Dependency {
+    /// Has health say NOT_SERVING of this service, by its full name, while the dependency is away.
+    #[must_use]
+    pub fn required_by(self, service: &'static str) -> Self {
+        self.with(Requirement::Service(service))
+    }
+
+    pub(crate) fn with(self, required: Requirement) -> Self {
+        (self.all.states).send_modify(|states| states[self.index].required = required);
+        self
+    }
+
     /// It answers.
     pub fn up(&self) {
         self.set(None);
@@ -52,12 +63,21 @@ pub(crate) struct Dependencies {
 #[derive(Debug)]
 pub(crate) struct State {
     name: &'static str,
-    /// The service that is NOT_SERVING without it.
-    required_by: Option<&'static str>,
+    required: Requirement,
     /// Why it is away.
     problem: Option<String>,
     /// What has been logged since it was up.
     logged: Vec<String>,
+}
+
+/// What is NOT_SERVING while a dependency is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Requirement {
+    Nothing,
+    /// The service of this name.
+    Service(&'static str),
+    /// Every service, and the server as a whole.
+    Process,
 }
 
 impl State {
@@ -82,13 +102,13 @@ pub(crate) struct Label {
 }
 
 impl Dependencies {
-    pub(crate) fn add(&self, name: &'static str, required_by: Option<&'static str>) -> Dependency {
+    pub(crate) fn add(&self, name: &'static str) -> Dependency {
         let mut index = 0;
         self.states.send_modify(|states| {
             index = states.len();
             states.push(State {
                 name,
-                required_by,
+                required: Requirement::Nothing,
                 problem: Some("not asked yet".to_owned()),
                 logged: Vec::new(),
             });
@@ -102,13 +122,17 @@ impl Dependencies {
     pub(crate) fn suffice(&self, service: &str) -> bool {
         let states = self.states.borrow();
         let mut missing = states.iter().filter(|state| state.problem.is_some());
-        missing.all(|state| state.required_by != Some(service))
+        missing.all(|state| match state.required {
+            Requirement::Nothing => true,
+            Requirement::Service(name) => name != service,
+            Requirement::Process => false,
+        })
     }
 
     /// What some service requires and does not have, if anything.
     pub(crate) fn missing(&self) -> Option<String> {
         let states = self.states.borrow();
-        let required = states.iter().filter(|state| state.required_by.is_some());
+        let required = (states.iter()).filter(|state| state.required != Requirement::Nothing);
         required
             .filter(|state| state.problem.is_some())
             .map(State::to_string)

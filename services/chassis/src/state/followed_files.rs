@@ -13,7 +13,7 @@ use std::{
 use futures_util::future::join_all;
 use tokio::{task::spawn_blocking, time::sleep};
 
-use crate::{Error, telemetry::metrics::Metrics};
+use crate::settings::Error;
 
 /// A file that a setting names.
 #[derive(Debug, Clone)]
@@ -138,16 +138,18 @@ pub(crate) fn problems(all: &[Arc<dyn Follow>]) -> String {
 }
 
 /// Follows each of them for ever. One that cannot be read, because it is a pipe, say, holds up no other.
-pub(crate) async fn follow(all: AllFollowed, metrics: &Metrics) {
+///
+/// `report` is told of each kind of file whether it is used as it is.
+pub(crate) async fn follow(all: AllFollowed, report: impl Fn(&'static str, bool)) {
     const INTERVAL: Duration = Duration::from_secs(1);
     let each = all.iter().map(async |files| {
-        let gauge = metrics.file_problem(files.what());
+        report(files.what(), true);
         loop {
             sleep(INTERVAL).await;
             let looking = files.clone();
             // Of a panic, standard error has the text, and the next look may fare better.
             if let Ok(Some(outcome)) = spawn_blocking(move || looking.look()).await {
-                gauge.set(outcome.is_err().into());
+                report(files.what(), outcome.is_ok());
                 say(files.what(), outcome);
             }
         }

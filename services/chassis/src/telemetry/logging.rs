@@ -15,7 +15,8 @@ use std::{
 use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::{
-    Config, LogFormat,
+    settings::config::Config,
+    settings::config::LogFormat,
     telemetry::{
         json::{JsonLines, steers},
         writer::LogQueue,

@@ -1,25 +1,31 @@
 //! What is counted, and shown at `/metrics`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::{
+        EncodeLabelSet,
+        text::{encode_eof, encode_registry},
+    },
     metrics::{
         counter::Counter, family::Family, gauge::Gauge, histogram::Histogram,
         histogram::exponential_buckets,
     },
-    registry::Registry,
+    registry::{Metric, Registry},
 };
 use tonic::Code;
 
-use crate::{
-    services::Method, state::dependency::Dependencies, telemetry::logging, wire::status::code_name,
-};
+use crate::{state::dependency::Dependencies, telemetry::logging, wire::status::code_name};
 
 /// The counts of one process.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
+    of_services: ServiceMetrics,
     calls: Family<Outcome, Counter>,
     seconds: Family<Label, Histogram, fn() -> Histogram>,
     refused: Family<Refusal, Counter>,
@@ -42,12 +48,27 @@ struct Label {
     method: Arc<str>,
 }
 
-/// What nearly every call of a method changes, found once: finding it by its labels costs more than all
-/// else that is counted of a call.
+/// What is counted of a method.
+#[derive(Debug)]
+pub(crate) struct MethodMetrics {
+    method: Arc<str>,
+    /// What nearly every call changes, found once: finding it by its labels costs more than all else that is
+    /// counted of a call.
+    found: OnceLock<Found>,
+}
+
 #[derive(Debug, Clone)]
-pub(crate) struct MethodCounts {
+struct Found {
     seconds: Histogram,
     ok: Counter,
+}
+
+impl MethodMetrics {
+    /// `method` is the path, `/package.Service/Method`.
+    pub(crate) fn new(method: Arc<str>) -> Self {
+        let found = OnceLock::new();
+        Self { method, found }
+    }
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -94,9 +115,10 @@ impl Refused {
 }
 
 impl Metrics {
-    pub(crate) fn new(dependencies: &Dependencies) -> Self {
+    pub(crate) fn new(dependencies: &Dependencies, of_services: ServiceMetrics) -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
+            of_services,
             calls: Family::default(),
             seconds: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.000_25, 4.0, 10))
@@ -167,14 +189,14 @@ impl Metrics {
 
     /// Counts a call; `method` is None where there is no such method, since callers can make up any
     /// number of names.
-    pub(crate) fn call_ended(&self, method: Option<&Method>, code: Code, took: Duration) {
+    pub(crate) fn call_ended(&self, method: Option<&MethodMetrics>, code: Code, took: Duration) {
         match method {
             Some(method) => {
-                let counts = (method.counts).get_or_init(|| self.of(method.path.clone()));
+                let counts = (method.found).get_or_init(|| self.of(method.method.clone()));
                 counts.seconds.observe(took.as_secs_f64());
                 match code {
                     Code::Ok => _ = counts.ok.inc(),
-                    code => self.count(method.path.clone(), code),
+                    code => self.count(method.method.clone(), code),
                 }
             }
             None => {
@@ -190,12 +212,12 @@ impl Metrics {
         self.calls.get_or_create(&Outcome { method, code }).inc();
     }
 
-    fn of(&self, method: Arc<str>) -> MethodCounts {
+    fn of(&self, method: Arc<str>) -> Found {
         let ok = Outcome {
             method: method.clone(),
             code: code_name(Code::Ok),
         };
-        MethodCounts {
+        Found {
             seconds: self.seconds.get_or_create(&Label { method }).clone(),
             ok: self.calls.get_or_create(&ok).clone(),
         }
@@ -231,9 +253,56 @@ impl Metrics {
         (self.log_lines_dropped).set(logging::dropped_lines() as i64);
         let mut text = String::new();
         // Cannot fail: a String takes all that is written.
-        let _ = encode(&mut text, &self.registry);
+        let _ = encode_registry(&mut text, &self.registry);
+        let _ = encode_registry(&mut text, &self.of_services.registry());
+        let _ = encode_eof(&mut text);
         text
     }
+}
+
+/// Metrics that a service adds. Their names begin with the server's: of the greeter, the counter `greetings`
+/// is `greeter_greetings_total`.
+#[derive(Debug, Clone)]
+pub struct ServiceMetrics(Arc<Mutex<Registry>>);
+
+impl ServiceMetrics {
+    pub(crate) fn new(app: &str) -> Self {
+        let registry = Registry::with_prefix(app.replace('-', "_"));
+        Self(Arc::new(Mutex::new(registry)))
+    }
+
+    /// Adds a counter; `help` is a sentence without a full stop.
+    pub fn counter(&self, name: &str, help: &str) -> Counter {
+        self.register(name, help, Counter::default())
+    }
+
+    /// Adds a gauge.
+    pub fn gauge(&self, name: &str, help: &str) -> Gauge {
+        self.register(name, help, Gauge::default())
+    }
+
+    /// Adds a histogram with these upper bounds of its buckets; the last is infinity by itself.
+    pub fn histogram(&self, name: &str, help: &str, bounds: &[f64]) -> Histogram {
+        self.register(name, help, Histogram::new(bounds.iter().copied()))
+    }
+
+    /// Adds a metric of any type, such as a family with labels.
+    pub fn register<M: Metric + Clone>(&self, name: &str, help: &str, metric: M) -> M {
+        self.registry().register(name, help, metric.clone());
+        metric
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        // Nothing panics while it holds the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a panic says.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    (panic.downcast_ref::<&str>().copied())
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(no message)")
 }
 
 /// One that is counted until this is dropped.

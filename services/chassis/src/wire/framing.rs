@@ -87,6 +87,16 @@ impl<const HEADER: usize> Splitter<HEADER> {
     }
 }
 
+/// The gRPC messages in a body: each is a flag byte, a big-endian length of four bytes, and that many
+/// bytes of payload. <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
+pub(crate) type Messages = Splitter<5>;
+
+/// How long the message is that begins with these bytes.
+pub(crate) fn message_length(prefix: &[u8; 5]) -> usize {
+    let &[_, a, b, c, d] = prefix;
+    u32::from_be_bytes([a, b, c, d]) as usize
+}
+
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;

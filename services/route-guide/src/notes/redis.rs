@@ -13,26 +13,25 @@ use std::{
     time::Duration,
 };
 
-use chassis::{Dependency, Error, Services};
+use chassis::{Dependency, Error, Runtime};
 use redis::{RedisError, Script, ScriptInvocation};
 use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout},
 };
-use tokio_util::task::AbortOnDropHandle;
 
 use super::{Away, Limits, Note};
 use crate::point::Point;
+use proto::routeguide::route_guide_server::SERVICE_NAME;
 
 mod server;
 
 pub(crate) use server::RedisSettings;
 use server::{Connection, said};
 
-/// The notes, and the task that keeps a connection to them.
+/// The notes; a task keeps a connection to them.
 pub(crate) struct Notes {
     store: Arc<Store>,
-    _keeper: AbortOnDropHandle<()>,
 }
 
 struct Store {
@@ -62,16 +61,14 @@ enum Link {
 
 impl RedisSettings {
     /// The notes in Redis, if they are to be there, with the connection still to come.
-    pub(crate) fn open(
-        self,
-        limits: &Limits,
-        services: &Services,
-        service: &'static str,
-    ) -> Result<Option<Notes>, Error> {
+    pub(crate) fn open(self, limits: &Limits, runtime: &Runtime) -> Result<Option<Notes>, Error> {
         if !self.check()? {
             return Ok(None);
         }
-        let dependency = services.depend_on("notes", self.notes_required.then_some(service));
+        let mut dependency = runtime.dependency("notes");
+        if self.notes_required {
+            dependency = dependency.required_by(SERVICE_NAME);
+        }
         let (failed, failures) = mpsc::channel(1);
         let store = Arc::new(Store {
             settings: self,
@@ -82,12 +79,11 @@ impl RedisSettings {
             failed,
             heard: AtomicBool::new(false),
         });
-        let keeper = tokio::spawn({
-            let store = store.clone();
-            async move { store.keep(&dependency, failures).await }
+        let keeper = store.clone();
+        runtime.spawn("notes keeper", async move {
+            keeper.keep(&dependency, failures).await;
         });
-        let _keeper = AbortOnDropHandle::new(keeper);
-        Ok(Some(Notes { store, _keeper }))
+        Ok(Some(Notes { store }))
     }
 }
 

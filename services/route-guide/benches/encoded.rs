@@ -1,4 +1,4 @@
-//! What it costs to send what is encoded already: `cargo bench -p chassis`.
+//! What it costs to send what is encoded already: `cargo bench -p route-guide`.
 //!
 //! The module is included as it stands, because the way into it is private.
 
@@ -20,7 +20,7 @@ use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use tonic::body::Body;
 
-#[path = "../src/services/encoded.rs"]
+#[path = "../src/encoded.rs"]
 mod encoded;
 
 use encoded::{Encoded, in_place};

@@ -2,11 +2,11 @@
 
 use std::{
     fmt,
-    iter::{self, Peekable},
+    iter::Peekable,
     marker::PhantomData,
     ops::Range,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -25,15 +25,15 @@ const PREFIX: usize = 5;
 const PIECE: usize = 16 * 1024;
 
 /// Messages as they are sent, one behind the other, by their numbers from 0.
-pub struct Encoded<M> {
+pub(crate) struct Encoded<M> {
     bytes: Bytes,
     /// Where each message ends, and so where the next begins.
-    ends: Vec<u32>,
+    ends: Arc<[u32]>,
     of: PhantomData<fn() -> M>,
 }
 
 /// [`Encoded`] in the making.
-pub struct EncodedBuilder<M> {
+pub(crate) struct EncodedBuilder<M> {
     bytes: Vec<u8>,
     ends: Vec<u32>,
     of: PhantomData<fn() -> M>,
@@ -41,7 +41,7 @@ pub struct EncodedBuilder<M> {
 
 /// More than 4 GiB, or more than 4294967295 messages.
 #[derive(Debug)]
-pub struct TooMany;
+pub(crate) struct TooMany;
 
 impl fmt::Display for TooMany {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,10 +51,10 @@ impl fmt::Display for TooMany {
 
 impl<M: Message + Default + 'static> EncodedBuilder<M> {
     /// Appends a message.
-    pub fn push(&mut self, message: &M) -> Result<(), TooMany> {
+    pub(crate) fn push(&mut self, message: &M) -> Result<(), TooMany> {
         let length = message.encoded_len();
         let end = u32::try_from(self.bytes.len() + PREFIX + length).map_err(|_| TooMany)?;
-        self.bytes.put_u8(0); // not packed
+        self.bytes.put_u8(0); // not compressed
         self.bytes.put_u32(length as u32);
         message.encode_raw(&mut self.bytes);
         self.ends.push(end);
@@ -62,12 +62,11 @@ impl<M: Message + Default + 'static> EncodedBuilder<M> {
     }
 
     /// The messages, in no more memory than they need.
-    pub fn build(mut self) -> Encoded<M> {
+    pub(crate) fn build(mut self) -> Encoded<M> {
         self.bytes.shrink_to_fit();
-        self.ends.shrink_to_fit();
         Encoded {
             bytes: self.bytes.into(),
-            ends: self.ends,
+            ends: self.ends.into(),
             of: PhantomData,
         }
     }
@@ -76,7 +75,7 @@ impl<M: Message + Default + 'static> EncodedBuilder<M> {
 impl<M: Message + Default + 'static> Encoded<M> {
     /// No message yet. Room for `bytes` is set aside if it is to be had, so that what grows towards that
     /// is never held twice; what stays unused costs no memory.
-    pub fn builder(bytes: usize) -> EncodedBuilder<M> {
+    pub(crate) fn builder(bytes: usize) -> EncodedBuilder<M> {
         let mut reserved = Vec::new();
         // Without it, there are but more copies.
         let _ = reserved.try_reserve_exact(bytes);
@@ -87,56 +86,45 @@ impl<M: Message + Default + 'static> Encoded<M> {
         }
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
     /// Decodes one.
-    pub fn get(&self, number: u32) -> Option<M> {
-        decode(&self.bytes, self.place(number)?)
+    pub(crate) fn get(&self, number: u32) -> Option<M> {
+        decode(&self.bytes, place(&self.ends, number)?)
     }
 
     /// A reply of these messages, in this order; numbers that no message has are passed over. It goes out
     /// as the connection takes it.
     ///
     /// tonic encodes what a handler's stream yields, one by one, and has no way around that. So the stream
-    /// of this response is only for a reply that has to be packed. Beside it, in the response's extensions,
-    /// which tonic hands on as they are, travels a body that sends what is encoded already, and
-    /// [`in_place`] exchanges the two behind tonic's back. Both draw on the same iterator.
-    pub fn stream<I>(self: &Arc<Self>, which: I) -> Response<BoxStream<'static, Result<M, Status>>>
+    /// of this response is empty, and the body travels in the response's extensions, which tonic hands on as
+    /// they are, to [`in_place`].
+    pub(crate) fn stream<I>(&self, which: I) -> Response<BoxStream<'static, Result<M, Status>>>
     where
         I: Iterator<Item = u32> + Send + 'static,
     {
-        let encoded = self.clone();
-        let places = which.filter_map(move |number| encoded.place(number));
+        let ends = self.ends.clone();
         let reply = Reply {
             bytes: self.bytes.clone(),
-            places: Arc::new(Mutex::new(places.peekable())),
+            places: which
+                .filter_map(move |number| place(&ends, number))
+                .peekable(),
             ended: false,
         };
-        let one_by_one = reply.clone();
-        let messages = iter::from_fn(move || one_by_one.next_message().map(Ok));
-        let mut response = Response::new(stream::iter(messages).boxed());
-        let body = InPlace(Arc::new(move || Body::new(reply.clone())));
-        response.extensions_mut().insert(body);
+        let mut response = Response::new(stream::empty().boxed());
+        let body = Arc::new(Mutex::new(Some(Body::new(reply))));
+        response.extensions_mut().insert(InPlace(body));
         response
     }
+}
 
-    fn place(&self, number: u32) -> Option<Range<usize>> {
-        let number = number as usize;
-        let end = *self.ends.get(number)?;
-        let start = match number.checked_sub(1) {
-            Some(before) => *self.ends.get(before)?,
-            None => 0,
-        };
-        Some(start as usize..end as usize)
-    }
+/// Where a message stands.
+fn place(ends: &[u32], number: u32) -> Option<Range<usize>> {
+    let number = number as usize;
+    let end = *ends.get(number)?;
+    let start = match number.checked_sub(1) {
+        Some(before) => *ends.get(before)?,
+        None => 0,
+    };
+    Some(start as usize..end as usize)
 }
 
 fn decode<M: Message + Default>(bytes: &Bytes, place: Range<usize>) -> Option<M> {
@@ -149,49 +137,33 @@ impl<M> fmt::Debug for Encoded<M> {
     }
 }
 
-/// Makes the body that is to be sent in place of tonic's.
+/// The body that is to be sent in place of tonic's. What travels in extensions has to be `Clone`.
 #[derive(Clone)]
-struct InPlace(Arc<dyn Fn() -> Body + Send + Sync>);
+struct InPlace(Arc<Mutex<Option<Body>>>);
 
-/// Has a response that came with a body of [`Encoded::stream`] send that, unless it is to be packed.
+/// Has a response of [`Encoded::stream`] send its own body: a layer around the service.
 pub(crate) fn in_place(mut response: http::Response<Body>) -> http::Response<Body> {
-    match response.extensions_mut().remove::<InPlace>() {
-        Some(InPlace(body)) if !response.headers().contains_key("grpc-encoding") => {
-            response.map(|_| body())
-        }
-        _ => response,
-    }
+    let Some(InPlace(body)) = response.extensions_mut().remove() else {
+        return response;
+    };
+    let body = body.lock().unwrap_or_else(PoisonError::into_inner).take();
+    response.map(|empty| body.unwrap_or(empty))
 }
 
 /// What is left of a reply: where its messages stand in `bytes`.
 struct Reply<P: Iterator> {
     bytes: Bytes,
-    places: Arc<Mutex<Peekable<P>>>,
+    places: Peekable<P>,
     /// The trailers are out.
     ended: bool,
 }
 
-// Not derived, because that would ask for iterators that can be cloned.
-impl<P: Iterator> Clone for Reply<P> {
-    fn clone(&self) -> Self {
-        Self {
-            bytes: self.bytes.clone(),
-            places: self.places.clone(),
-            ended: self.ended,
-        }
-    }
-}
-
 impl<P: Iterator<Item = Range<usize>>> Reply<P> {
-    fn next_message<M: Message + Default>(&self) -> Option<M> {
-        decode(&self.bytes, self.places().next()?)
-    }
-
     /// Neighbours that fill a piece are sent from where they stand; all else is gathered.
-    fn next_piece(&self) -> Option<Bytes> {
-        let mut places = self.places();
+    fn next_piece(&mut self) -> Option<Bytes> {
+        let places = &mut self.places;
         let room = places.peek()?.len().max(PIECE);
-        let first = next_run(&mut places, room)?;
+        let first = next_run(places, room)?;
         if first.len() >= PIECE / 2 {
             return Some(self.bytes.slice(first));
         }
@@ -200,14 +172,10 @@ impl<P: Iterator<Item = Range<usize>>> Reply<P> {
         let expected = first.len().saturating_mul(most.saturating_add(1));
         let mut piece = Vec::with_capacity(expected.min(PIECE));
         piece.extend_from_slice(&self.bytes[first]);
-        while let Some(run) = next_run(&mut places, PIECE.saturating_sub(piece.len())) {
+        while let Some(run) = next_run(places, PIECE.saturating_sub(piece.len())) {
             piece.extend_from_slice(&self.bytes[run]);
         }
         Some(piece.into())
-    }
-
-    fn places(&self) -> MutexGuard<'_, Peekable<P>> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -225,6 +193,9 @@ fn next_run(
     }
     Some(run)
 }
+
+// Nothing in it is pinned.
+impl<P: Iterator> Unpin for Reply<P> {}
 
 impl<P: Iterator<Item = Range<usize>>> http_body::Body for Reply<P> {
     type Data = Bytes;
@@ -256,7 +227,7 @@ mod tests {
     use std::{iter, sync::Arc};
 
     use bytes::Bytes;
-    use futures_util::{FutureExt as _, StreamExt as _};
+    use futures_util::FutureExt as _;
     use http_body_util::BodyExt as _;
     use proptest::prelude::*;
     use prost::Message as _;
@@ -344,34 +315,10 @@ mod tests {
     fn each_message_can_be_had_again() {
         let texts: Vec<Text> = (0..100).map(|length| "y".repeat(length)).collect();
         let replies = encoded(&texts);
-        assert_eq!(replies.len(), 100);
         for (number, text) in (0..).zip(&texts) {
             assert_eq!(replies.get(number).as_ref(), Some(text));
         }
         assert_eq!(replies.get(100), None);
-    }
-
-    #[test]
-    fn a_reply_that_has_to_be_packed_is_left_to_tonic() {
-        let texts = vec!["a".to_owned(), "b".to_owned()];
-        let (metadata, stream, extensions) =
-            encoded(&texts).stream([1, 7, 0].into_iter()).into_parts();
-        drop(metadata);
-        let mut response = http::Response::new(Body::empty());
-        *response.extensions_mut() = extensions;
-        response
-            .headers_mut()
-            .insert("grpc-encoding", http::HeaderValue::from_static("gzip"));
-        assert!(
-            http_body::Body::is_end_stream(in_place(response).body()),
-            "the same body"
-        );
-        let yielded: Vec<_> = stream
-            .map(|text| text.expect("a text"))
-            .collect()
-            .now_or_never()
-            .expect("no waiting");
-        assert_eq!(yielded, ["b", "a"]);
     }
 
     #[test]
