@@ -76,6 +76,73 @@ fn imports_point_one_way() {
     }
 }
 
+/// The folders of the chassis, from the top.
+const LAYERS: [&str; 9] = [
+    "process",
+    "server",
+    "connection",
+    "call",
+    "services",
+    "telemetry",
+    "state",
+    "wire",
+    "settings",
+];
+
+/// The layer that a file of the chassis is in; None for what is in no folder.
+fn layer(path: &Path) -> Option<usize> {
+    let root = Path::new(ROOT).join("services/chassis/src");
+    let folder = path.strip_prefix(root).ok()?.parent()?.to_str()?;
+    let layer = LAYERS.iter().position(|layer| *layer == folder);
+    assert!(folder.is_empty() || layer.is_some(), "{folder} is no layer");
+    layer
+}
+
+/// The layers that a file imports from: every `crate::name::`, and every first name in `crate::{…}`.
+fn imported_layers(code: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    for (_, path) in code
+        .match_indices("crate::")
+        .map(|(at, _)| code[at..].split_at(7))
+    {
+        let mut depth = 0;
+        let braces = path.starts_with('{');
+        let list = if braces { &path[1..] } else { path };
+        let is_end = |letter: char| {
+            depth += i32::from(letter == '{') - i32::from(letter == '}');
+            depth < 0 || (depth == 0 && (letter == ';' || (!braces && !letter.is_alphanumeric())))
+        };
+        let list = &list[..list.find(is_end).unwrap_or(list.len())];
+        let mut depth = 0;
+        let items = list.split(|letter: char| {
+            depth += i32::from(letter == '{') - i32::from(letter == '}');
+            letter == ',' && depth == 0
+        });
+        found.extend(items.filter_map(|item| item.trim().split(':').next()));
+    }
+    found.retain(|name| !name.is_empty() && *name != "self");
+    found
+}
+
+#[test]
+fn layers_of_the_chassis_import_only_what_is_below_them() {
+    let files = files("rs", &["services/chassis/src"]);
+    let mut imports = 0;
+    for (path, code) in files {
+        let Some(own) = layer(&path) else { continue };
+        let code = code
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        for name in imported_layers(&code.collect::<String>()) {
+            let imported = LAYERS.iter().position(|layer| *layer == name);
+            let imported = imported.unwrap_or_else(|| panic!("{}: crate::{name}", path.display()));
+            assert!(imported >= own, "{} imports crate::{name}", path.display());
+            imports += 1;
+        }
+    }
+    assert!(imports > 50, "{imports} imports");
+}
+
 #[test]
 fn a_folder_is_named_as_its_crate() {
     for folder in imports().keys() {

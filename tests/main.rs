@@ -31,6 +31,7 @@ mod scripted;
 mod secrets;
 mod semantics;
 mod shutdown;
+mod skeleton;
 mod tls;
 mod wire;
 

@@ -49,15 +49,15 @@ impl Drop for CallRecord {
                 let [forwarded_for, trace_id, user_agent] = self.context.logged();
                 tracing::$level!(
                     target: "access",
-                    method = shortened(self.context.method()),
+                    method = self.context.logged_method(),
                     code = code_name(code),
                     duration_ms = took.as_micros() as f64 / 1000.0,
                     messages_in = traffic.received.load(Relaxed),
                     messages_out = traffic.sent.load(Relaxed),
                     peer = self.context.peer(),
-                    forwarded_for = forwarded_for.as_deref().map(shortened),
-                    trace_id = trace_id.as_deref().map(shortened),
-                    user_agent = user_agent.as_deref().map(shortened),
+                    forwarded_for = forwarded_for.as_deref(),
+                    trace_id = trace_id.as_deref(),
+                    user_agent = user_agent.as_deref(),
                     "call"
                 )
             }};
@@ -73,18 +73,5 @@ impl Drop for CallRecord {
         } else {
             line!(info);
         }
-    }
-}
-
-/// What callers can make as long as they like, as it is logged: 200 characters at most.
-fn shortened(text: &str) -> &str {
-    const MAX_CHARS: usize = 200;
-    // So many bytes are no more characters, and need not be counted.
-    if text.len() <= MAX_CHARS {
-        return text;
-    }
-    match text.char_indices().nth(MAX_CHARS) {
-        Some((end, _)) => &text[..end],
-        None => text,
     }
 }

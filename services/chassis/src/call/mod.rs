@@ -10,6 +10,7 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, Request, Response, request::Parts};
 use tokio::time::Instant;
 use tonic::{Status, body::Body};
+use tracing::Span;
 
 use crate::{
     call::{
@@ -98,6 +99,11 @@ pub(crate) async fn respond(
         idle: *shared.limits.stream_idle_timeout,
         metrics: shared.metrics.clone(),
         waiting: None,
+        span: if kind.is_health() {
+            Span::none()
+        } else {
+            context.span()
+        },
     };
     let record = CallRecord {
         began,

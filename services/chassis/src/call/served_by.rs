@@ -60,7 +60,10 @@ impl Identity {
     }
 
     pub(crate) fn stamp(&self, headers: &mut HeaderMap) {
-        headers.extend(self.headers.iter().cloned());
+        for (name, value) in &self.headers {
+            // In place of another server's, whose response a service may have passed on.
+            headers.insert(name, value.clone());
+        }
     }
 }
 

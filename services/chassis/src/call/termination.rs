@@ -5,7 +5,6 @@
 //! and drops the handler. A stream that is cut short never ends in OK.
 
 use std::{
-    any::Any,
     future::{pending, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -25,6 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
+use tracing::Span;
 
 use crate::{
     services::{context::CallContext, handler::ResponseFuture},
@@ -45,6 +45,8 @@ pub(crate) struct Termination {
     pub(crate) metrics: Arc<Metrics>,
     /// Made when the call first has to wait, which a unary one seldom does.
     pub(crate) waiting: Option<BoxFuture<'static, Status>>,
+    /// What the handler does is in it.
+    pub(crate) span: Span,
 }
 
 impl Termination {
@@ -57,13 +59,11 @@ impl Termination {
         if let Some(status) = self.expired(now) {
             return status.into_http();
         }
-        poll_fn(
-            |cx| match catch_unwind(AssertUnwindSafe(|| handler.poll_unpin(cx))) {
-                Ok(Poll::Ready(Ok(response))) => Poll::Ready(response),
-                Ok(Poll::Pending) => self.poll_wait(cx).map(Status::into_http),
-                Err(panic) => Poll::Ready(self.panicked(&*panic).into_http()),
-            },
-        )
+        poll_fn(|cx| match self.guarded(|| handler.poll_unpin(cx)) {
+            Ok(Poll::Ready(Ok(response))) => Poll::Ready(response),
+            Ok(Poll::Pending) => self.poll_wait(cx).map(Status::into_http),
+            Err(status) => Poll::Ready(status.into_http()),
+        })
         .await
     }
 
@@ -77,10 +77,10 @@ impl Termination {
         if let Some(status) = self.expired(Instant::now()) {
             return Poll::Ready(Err(status));
         }
-        match catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx))) {
+        match self.guarded(|| Pin::new(body).poll_frame(cx)) {
             Ok(Poll::Ready(frame)) => Poll::Ready(Ok(frame)),
             Ok(Poll::Pending) => self.poll_wait(cx).map(Err),
-            Err(panic) => Poll::Ready(Err(self.panicked(&*panic))),
+            Err(status) => Poll::Ready(Err(status)),
         }
     }
 
@@ -103,10 +103,15 @@ impl Termination {
         waiting.poll_unpin(cx)
     }
 
-    fn panicked(&self, panic: &(dyn Any + Send)) -> Status {
-        tracing::error!(panic = panic_text(panic), "a handler panicked");
-        self.metrics.panics.inc();
-        Status::internal("the handler failed")
+    /// Polls what is the handler's, in its span; a panic becomes a status.
+    fn guarded<T>(&self, poll: impl FnOnce() -> T) -> Result<T, Status> {
+        self.span.in_scope(|| {
+            catch_unwind(AssertUnwindSafe(poll)).map_err(|panic| {
+                tracing::error!(panic = panic_text(&*panic), "a handler panicked");
+                self.metrics.panics.inc();
+                Status::internal("the handler failed")
+            })
+        })
     }
 }
 

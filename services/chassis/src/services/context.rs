@@ -12,6 +12,7 @@ use std::{
 use http::{HeaderName, HeaderValue, Uri, header::USER_AGENT, request::Parts};
 use tokio::time::Instant;
 use tonic::metadata::MetadataValue;
+use tracing::Span;
 
 use crate::{services::Method, wire::certificate::CertificateName};
 
@@ -148,7 +149,27 @@ impl CallContext {
         request
     }
 
-    /// `x-forwarded-for`, the trace id and `user-agent`, whatever bytes they have.
+    /// The span of the call, in which its handler runs: what a handler logs carries its fields. `--log
+    /// call=off` turns it off.
+    pub(crate) fn span(&self) -> Span {
+        let trace_id = || {
+            let [_, trace_id, _] = self.logged();
+            trace_id
+        };
+        tracing::info_span!(
+            target: "call",
+            "call",
+            method = self.logged_method(),
+            trace_id = trace_id().as_deref(),
+        )
+    }
+
+    /// The path of the method, as it is logged.
+    pub(crate) fn logged_method(&self) -> &str {
+        shortened(self.method())
+    }
+
+    /// `x-forwarded-for`, the trace id and `user-agent`, as they are logged.
     pub(crate) fn logged(&self) -> [Option<Cow<'_, str>>; 3] {
         let inner = &*self.0;
         let trace_id = lossy(inner.trace[0].as_ref()).or_else(|| self.trace_id().map(Cow::from));
@@ -172,9 +193,25 @@ impl CallContext {
     }
 }
 
-/// Whatever bytes it has, as the access log shows them.
+/// What callers can make as long as they like, as it is logged: 200 characters at most.
+fn shortened(text: &str) -> &str {
+    const MAX_CHARS: usize = 200;
+    // So many bytes are no more characters, and need not be counted.
+    if text.len() <= MAX_CHARS {
+        return text;
+    }
+    match text.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => &text[..end],
+        None => text,
+    }
+}
+
+/// As it is logged, whatever bytes it has.
 fn lossy(header: Option<&HeaderValue>) -> Option<Cow<'_, str>> {
-    header.map(|value| String::from_utf8_lossy(value.as_bytes()))
+    Some(match String::from_utf8_lossy(header?.as_bytes()) {
+        Cow::Borrowed(text) => shortened(text).into(),
+        Cow::Owned(text) => shortened(&text).to_owned().into(),
+    })
 }
 
 /// None if it is not visible ASCII.

@@ -15,8 +15,9 @@ pub(crate) fn add_to(services: Services) -> Result<Services, Error> {
     let services = services
         .and_described_by(v1::FILE_DESCRIPTOR_SET)
         .and_described_by(v1alpha::FILE_DESCRIPTOR_SET);
-    let mut names: Vec<_> = services.names().chain([V1, V1ALPHA]).collect();
+    let mut names: Vec<_> = services.names().collect();
     names.sort_unstable();
+    names.extend([V1, V1ALPHA]);
     let describe = || {
         let builder =
             (names.iter().copied()).fold(Builder::configure(), Builder::with_service_name);

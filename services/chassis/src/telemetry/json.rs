@@ -14,21 +14,34 @@ use tracing::{
     field::{Field, Visit},
 };
 use tracing_subscriber::{
-    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
-    registry::LookupSpan,
+    field::RecordFields,
+    fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, format::Writer},
+    registry::{LookupSpan, Scope},
 };
 
-/// An object a line: `timestamp`, `level`, the fields of the event, `target`. Spans are left out.
+/// An object a line: `timestamp`, `level`, the fields of the event and of the spans that it is in, from the
+/// outermost, `target`.
 pub(crate) struct JsonLines;
 
-impl<S, N> FormatEvent<S, N> for JsonLines
+/// The fields of a span as [`JsonLines`] writes them, each behind a comma.
+pub(crate) struct JsonFields;
+
+impl<'writer> FormatFields<'writer> for JsonFields {
+    fn format_fields<R: RecordFields>(&self, line: Writer<'writer>, fields: R) -> fmt::Result {
+        let result = Ok(());
+        let mut line = Fields { line, result };
+        fields.record(&mut line);
+        line.result
+    }
+}
+
+impl<S> FormatEvent<S, JsonFields> for JsonLines
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(
         &self,
-        _: &FmtContext<'_, S, N>,
+        context: &FmtContext<'_, S, JsonFields>,
         mut line: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
@@ -44,6 +57,12 @@ where
         };
         event.record(&mut fields);
         fields.result?;
+        let spans = context.event_scope();
+        for span in spans.into_iter().flat_map(Scope::from_root) {
+            if let Some(fields) = span.extensions().get::<FormattedFields<JsonFields>>() {
+                line.write_str(fields)?;
+            }
+        }
         line.write_str(r#","target":""#)?;
         Escaped(line.by_ref()).write_str(about.target())?;
         line.write_str("\"}\n")
@@ -157,7 +176,7 @@ mod tests {
     use serde_json::{Value, json};
     use tracing_subscriber::fmt::MakeWriter;
 
-    use super::{Escaped, JsonLines, steers};
+    use super::{Escaped, JsonFields, JsonLines, steers};
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -182,13 +201,17 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_an_object_with_all_there_is_to_the_event() {
+    fn a_line_is_an_object_with_all_there_is_to_the_event_and_its_spans() {
         let lines = Lines::default();
         let subscriber = tracing_subscriber::fmt()
+            .fmt_fields(JsonFields)
             .event_format(JsonLines)
             .with_writer(lines.clone())
             .finish();
         tracing::subscriber::with_default(subscriber, || {
+            let outer = tracing::info_span!("call", method = "/p.S/M", trace_id = %"a\nb");
+            let _outer = outer.enter();
+            let _inner = tracing::info_span!("step", index = 1).entered();
             tracing::warn!(
                 target: "somewhere",
                 count = -3_i64,
@@ -210,6 +233,7 @@ mod tests {
             "timestamp": null, "level": "WARN", "target": "somewhere", "message": "said 1",
             "count": -3, "took": 0.5, "never": null, "big": u64::MAX, "yes": true,
             "shown": "a \"b\"\n", "debugged": "Some(1)",
+            "method": "/p.S/M", "trace_id": "a\nb", "index": 1,
         });
         assert_eq!(line, expected);
         assert_eq!(lines.iter().filter(|byte| **byte == b'\n').count(), 1);

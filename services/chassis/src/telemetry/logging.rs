@@ -15,10 +15,9 @@ use std::{
 use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::{
-    settings::config::Config,
-    settings::config::LogFormat,
+    settings::config::{Config, LogFormat},
     telemetry::{
-        json::{JsonLines, steers},
+        json::{JsonFields, JsonLines, steers},
         writer::LogQueue,
     },
 };
@@ -63,6 +62,7 @@ pub fn start_logging(config: &Config) -> Logging {
             lines.boxed()
         }
         LogFormat::Json => (lines.with_writer(|| &LINES))
+            .fmt_fields(JsonFields)
             .event_format(JsonLines)
             .boxed(),
     };
