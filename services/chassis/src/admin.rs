@@ -22,7 +22,7 @@ use tonic::Code;
 use crate::{
     access_log::TrackedBody,
     call::{InFlight, Shared, respond},
-    connection::{Peer, speaks},
+    connection::{Peer, set_options, speaks},
     followed::{self, AllFollowed},
     http2,
     incoming::Incoming,
@@ -62,6 +62,9 @@ async fn converse(pages: Arc<Pages>, stream: TcpStream, addr: SocketAddr) {
     let deadline = Instant::now() + *shared.limits.handshake_timeout;
     if !speaks(&stream, deadline, &shared.lifecycle).await {
         return;
+    }
+    if let Err(error) = set_options(&stream) {
+        tracing::debug!(peer = %addr, %error, "socket options");
     }
     let Ok(Ok((is_http2, stream))) = timeout_at(deadline, protocol(stream)).await else {
         return;
