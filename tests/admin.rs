@@ -1,6 +1,12 @@
 //! The admin pages.
 
-use harness::{get, raw, start, within};
+use std::time::{Duration, Instant};
+
+use harness::{
+    PREFACE,
+    frames::{self, Peer, flag},
+    get, raw, start, within,
+};
 use http::Request;
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
@@ -49,4 +55,37 @@ async fn a_peer_that_says_nothing_is_let_go() {
     let server = start(greeter::APP, &["--handshake-timeout", "100ms"]).await;
     let mut silent = TcpStream::connect(server.admin).await.expect("queued");
     let _ = within(silent.read_to_end(&mut Vec::new())).await;
+}
+
+#[tokio::test]
+async fn an_answer_does_not_wait_for_another_to_be_acknowledged() {
+    const ROUNDS: u32 = 25;
+    let server = start(greeter::APP, &[]).await;
+    let mut peer = Peer::connect(server.admin).await.expect("a connection");
+    peer.send(PREFACE).await;
+    let head: Vec<u8> = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/grpc.health.v1.Health/Check"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ]
+    .iter()
+    .flat_map(|(name, value)| frames::field(name, value))
+    .collect();
+    let began = Instant::now();
+    for stream in (1..).step_by(2).take(ROUNDS as usize) {
+        // The PING is answered first. Linux acknowledges that after 40 ms, as it has nothing to send with it.
+        let ping = frames::ping(u64::from(stream).to_be_bytes());
+        let head = frames::headers(stream, flag::END_HEADERS, &head);
+        let message = frames::data(stream, flag::END_STREAM, &frames::message(0, b""));
+        peer.send(&[ping, head, message].concat()).await;
+        let answered = |heard: &frames::Heard| {
+            let answer = heard.responses.get(&stream)?;
+            answer.is_whole().then_some(answer.messages() == 1)
+        };
+        peer.listen(answered).await.expect("an answer");
+    }
+    let each = began.elapsed() / ROUNDS;
+    assert!(each < Duration::from_millis(20), "{each:?}");
 }

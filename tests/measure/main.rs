@@ -25,6 +25,7 @@ mod load;
 mod memory;
 mod notes;
 mod overload;
+mod probes;
 mod shutdown;
 mod silent;
 mod soak;
@@ -159,6 +160,11 @@ const ROWS: &[Row] = &[
         name: "memory",
         goal: "RSS < 256 MiB, the manifests' limit, under 40 to 125 connections that have it hold what they can",
         measure: |side, _| Box::pin(memory::memory(side)),
+    },
+    Row {
+        name: "probes",
+        goal: "beside 2000 Watches and 2000 half-sent Checks of 20 peers, each probe on a connection of its own: all OK, ≤ 50 ms",
+        measure: |side, options| Box::pin(probes::probes(side, options.of(200, 3))),
     },
     Row {
         name: "emfile",

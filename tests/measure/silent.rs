@@ -65,7 +65,7 @@ pub(crate) async fn silent(side: Side) -> Finding {
         .note(format!("connected in {}", time(connected)))
 }
 
-async fn connect_from(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
+pub(crate) async fn connect_from(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket
         .bind((from, 0).into())

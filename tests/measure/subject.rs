@@ -99,6 +99,14 @@ impl Subject {
         }
     }
 
+    /// Where ours listens for admin requests.
+    pub(crate) fn admin(&self) -> Option<SocketAddr> {
+        match self.counts {
+            Counts::Metrics(admin) => Some(admin),
+            Counts::OnSignal(_) => None,
+        }
+    }
+
     pub(crate) fn channel(&self) -> Channel {
         harness::channel(self.addr)
     }

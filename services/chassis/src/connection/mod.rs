@@ -79,7 +79,7 @@ pub(crate) async fn speaks(stream: &TcpStream, deadline: Instant, lifecycle: &Li
 }
 
 /// How TCP treats our small messages, and a peer that has gone without a word.
-fn set_options(stream: &TcpStream) -> std::io::Result<()> {
+pub(crate) fn set_options(stream: &TcpStream) -> std::io::Result<()> {
     const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(60))
         .with_interval(Duration::from_secs(10))

@@ -27,7 +27,7 @@ use crate::{
         respond,
         response_body::{CallBody, ResponseBody},
     },
-    connection::{self, http2, speaks, stall_guard::Watched},
+    connection::{self, http2, set_options, speaks, stall_guard::Watched},
     settings::VERSION,
     state::{
         followed_files::{self, AllFollowed},
@@ -67,6 +67,9 @@ async fn converse(pages: Arc<Pages>, stream: TcpStream, addr: SocketAddr) {
     let deadline = Instant::now() + *shared.limits.handshake_timeout;
     if !speaks(&stream, deadline, &shared.lifecycle).await {
         return;
+    }
+    if let Err(error) = set_options(&stream) {
+        tracing::debug!(peer = %addr, %error, "socket options");
     }
     let Ok(Ok((is_http2, stream))) = timeout_at(deadline, protocol(stream)).await else {
         return;
