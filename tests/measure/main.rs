@@ -4,6 +4,7 @@
 
 use std::{
     io::{self, Write as _},
+    net::SocketAddr,
     pin::Pin,
     process::ExitCode,
     time::Duration,
@@ -49,6 +50,9 @@ struct Options {
     /// How long to soak
     #[arg(long, default_value_t = 60)]
     minutes: u64,
+    /// For the row `memory`: attack this greeter, which somebody else runs and watches, in place of our own
+    #[arg(long)]
+    at: Option<SocketAddr>,
     /// Leave out plain tonic, which no goal is about
     #[arg(long)]
     alone: bool,
@@ -159,7 +163,10 @@ const ROWS: &[Row] = &[
     Row {
         name: "memory",
         goal: "RSS < 256 MiB, the manifests' limit, under 40 to 125 connections that have it hold what they can",
-        measure: |side, _| Box::pin(memory::memory(side)),
+        measure: |side, options| match options.at {
+            Some(addr) => Box::pin(memory::of_another(addr)),
+            None => Box::pin(memory::memory(side)),
+        },
     },
     Row {
         name: "probes",
