@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 use tower::util::MapResponseLayer;
 
 mod encoded;
+mod feature_id;
 mod features;
 mod features_file;
 mod heartbeat;
