@@ -68,7 +68,7 @@ impl Runtime {
                 tracing::error!(task = name, panic, "a background task panicked");
                 runtime.metrics.panics.inc();
                 let task = runtime.dependencies.add(name).with(Requirement::Process);
-                task.away("its task panicked");
+                task.unavailable("its task panicked");
             }
         });
     }
