@@ -24,6 +24,8 @@ mod dependency;
 mod descriptors;
 mod encoded;
 mod followed;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod guard;
 pub mod health;
 mod healthcheck;

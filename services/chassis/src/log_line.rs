@@ -98,7 +98,8 @@ impl Visit for Fields<'_> {
 
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.field(field, |line| match value.is_finite() {
-            true => write!(line, "{value}"),
+            // As `1e300`: there are readers that take all its digits for a number out of range.
+            true => write!(line, "{value:?}"),
             false => line.write_str("null"),
         });
     }
