@@ -73,7 +73,7 @@ type Tokens<'a> = Vec<&'a str>;
 type Rules<'a> = Vec<(Name, &'a str)>;
 
 /// The lines of a file that say something, by number.
-fn lines<'a>(file: &'a [u8]) -> Result<impl Iterator<Item = (usize, &'a str)>, &'static str> {
+fn lines(file: &[u8]) -> Result<impl Iterator<Item = (usize, &str)>, &'static str> {
     let text = str::from_utf8(file).map_err(|_| "not UTF-8")?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines = (1..).zip(text.split('\n').map(str::trim));
@@ -161,7 +161,7 @@ impl Call {
             .as_ref()
             .map_or(b"".as_slice(), HeaderValue::as_bytes);
         let is_known = shown.split_at_checked(7).is_some_and(|(scheme, token)| {
-            scheme.to_ascii_lowercase() == b"bearer "
+            scheme.eq_ignore_ascii_case(b"bearer ")
                 && tokens.iter().any(|known| known.as_bytes() == token)
         });
         let is_covered = rules.iter().any(|(name, method)| {

@@ -60,7 +60,7 @@ pub fn body(data: &[u8]) {
         2 => Some(Compression::Deflate),
         _ => Some(Compression::Zstd),
     };
-    let messages = if byte(&mut input) % 2 == 0 {
+    let messages = if byte(&mut input).is_multiple_of(2) {
         1
     } else {
         u64::MAX

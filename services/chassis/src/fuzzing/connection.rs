@@ -1,6 +1,10 @@
 //! A whole connection, from its preface to its end, with a peer that says anything.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use futures_util::future::pending;
 use tokio::{
@@ -13,8 +17,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{pause, pieces, runtime};
+use super::{config, pause, pieces, runtime};
 use crate::{
+    Config,
     call::{Shared, respond},
     call_limit::Counter,
     connection::Peer,
@@ -36,13 +41,15 @@ pub struct Played {
 }
 
 /// Few calls, so that a fuzzer finds the limits, and times that follow from one another.
-const FLAGS: &[&str] = &[
-    "--max-calls=8",
-    "--max-calls-per-peer=6",
-    "--max-connection-age=120s",
-    "--max-connection-age-grace=30s",
-    "--max-connection-idle=60s",
-];
+static CONFIG: LazyLock<Config> = LazyLock::new(|| {
+    config(&[
+        "--max-calls=8",
+        "--max-calls-per-peer=6",
+        "--max-connection-age=120s",
+        "--max-connection-age-grace=30s",
+        "--max-connection-idle=60s",
+    ])
+});
 
 /// As long as a connection may last, whatever its peer does: its age and a tenth, its grace, and its last words.
 const LONGEST: Duration = Duration::from_secs(132 + 30 + 5 + 1);
@@ -54,7 +61,7 @@ const LONGEST: Duration = Duration::from_secs(132 + 30 + 5 + 1);
 pub fn connection(data: &[u8]) -> Played {
     let script = Script::read(data);
     runtime().block_on(async {
-        let shared = service::shared(FLAGS).await;
+        let shared = service::shared(&CONFIG, script.manners.reflects).await;
         let addr = ([192, 0, 2, 1], 1).into();
         let peer = Arc::new(Peer::new(addr, Vec::new(), &shared));
         let played = play(&script, &shared, &peer).await;

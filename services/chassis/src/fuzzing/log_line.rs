@@ -15,7 +15,7 @@ pub fn log_line(data: &[u8]) {
     let bits: u64 = input.arbitrary().unwrap_or_default();
     let mut text = || String::from_utf8_lossy(bytes(&mut input)).into_owned();
     let (message, string, shown, debugged) = (text(), text(), text(), text());
-    let truth = byte(&mut input) % 2 == 0;
+    let truth = byte(&mut input).is_multiple_of(2);
     let (signed, float) = (bits as i64, f64::from_bits(bits));
     let line = line(|| {
         tracing::warn!(

@@ -21,7 +21,6 @@ use crate::{
     body::RequestBody,
     call::Shared,
     call_limit::{CallLimit, Counter},
-    fuzzing::config,
     health::Health,
     identity::Identity,
     lifecycle::Lifecycle,
@@ -34,8 +33,7 @@ use crate::{
 pub(super) const LINGERING: usize = 4;
 
 /// All that a server has but its listeners.
-pub(super) async fn shared(flags: &[&str]) -> Arc<Shared> {
-    let config: Config = config(flags);
+pub(super) async fn shared(config: &Config, reflects: bool) -> Arc<Shared> {
     let lifecycle = Lifecycle::new();
     let services = Services::described_by(&DESCRIPTOR).serve(Any, 1000);
     let dependencies = services.dependencies.clone();
@@ -46,13 +44,14 @@ pub(super) async fn shared(flags: &[&str]) -> Arc<Shared> {
         dependencies.clone(),
         heartbeat,
     );
-    let services = services
-        .with_health(health)
-        .with_reflection()
-        .expect("descriptors");
+    let services = services.with_health(health);
+    let services = match reflects {
+        true => services.with_reflection().expect("descriptors"),
+        false => services,
+    };
     Arc::new(Shared {
         services,
-        identity: Identity::find(&config).await,
+        identity: Identity::find(config).await,
         metrics: Arc::new(Metrics::new(&dependencies)),
         lifecycle,
         dependencies,
@@ -61,7 +60,7 @@ pub(super) async fn shared(flags: &[&str]) -> Arc<Shared> {
         health_checks: Mutex::default(),
         calls: CallLimit::new(&config.limits),
         lingering: Counter::new(LINGERING),
-        limits: config.limits,
+        limits: config.limits.clone(),
     })
 }
 
