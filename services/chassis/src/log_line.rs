@@ -195,6 +195,7 @@ mod tests {
                 count = -3_i64,
                 took = 0.5,
                 never = f64::NAN,
+                most = f64::MAX,
                 big = u64::MAX,
                 yes = true,
                 none = None::<&str>,
@@ -209,7 +210,7 @@ mod tests {
         assert!(timestamp.as_str().is_some_and(|time| time.ends_with('Z')));
         let expected = json!({
             "timestamp": null, "level": "WARN", "target": "somewhere", "message": "said 1",
-            "count": -3, "took": 0.5, "never": null, "big": u64::MAX, "yes": true,
+            "count": -3, "took": 0.5, "never": null, "most": f64::MAX, "big": u64::MAX, "yes": true,
             "shown": "a \"b\"\n", "debugged": "Some(1)",
         });
         assert_eq!(line, expected);
