@@ -117,7 +117,8 @@ impl Visit for Fields<'_> {
 
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.field(field, |line| match value.is_finite() {
-            true => write!(line, "{value}"),
+            // As `1e300`: there are readers that take all its digits for a number out of range.
+            true => write!(line, "{value:?}"),
             false => line.write_str("null"),
         });
     }
@@ -217,6 +218,7 @@ mod tests {
                 count = -3_i64,
                 took = 0.5,
                 never = f64::NAN,
+                most = f64::MAX,
                 big = u64::MAX,
                 yes = true,
                 none = None::<&str>,
@@ -231,7 +233,7 @@ mod tests {
         assert!(timestamp.as_str().is_some_and(|time| time.ends_with('Z')));
         let expected = json!({
             "timestamp": null, "level": "WARN", "target": "somewhere", "message": "said 1",
-            "count": -3, "took": 0.5, "never": null, "big": u64::MAX, "yes": true,
+            "count": -3, "took": 0.5, "never": null, "most": f64::MAX, "big": u64::MAX, "yes": true,
             "shown": "a \"b\"\n", "debugged": "Some(1)",
             "method": "/p.S/M", "trace_id": "a\nb", "index": 1,
         });

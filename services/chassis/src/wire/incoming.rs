@@ -247,3 +247,29 @@ fn release(stream: &mut RecvStream, bytes: usize) {
         let _: Result<(), h2::Error> = stream.flow_control().release_capacity(bytes);
     }
 }
+
+/// Fills an [`Incoming`] without a stream.
+#[cfg(any(test, fuzzing))]
+pub(crate) struct ByHand(Arc<Mutex<Inbox>>);
+
+#[cfg(any(test, fuzzing))]
+impl ByHand {
+    pub(crate) fn new() -> (Self, Incoming) {
+        let inbox = Arc::default();
+        (Self(Arc::clone(&inbox)), Incoming(inbox))
+    }
+
+    pub(crate) fn push(&self, data: Bytes) {
+        let mut inbox = lock(&self.0);
+        inbox.push(data);
+        inbox.wake_reader();
+    }
+
+    pub(crate) fn complete(&self, trailers: Option<HeaderMap>) {
+        lock(&self.0).end(End::Complete(trailers));
+    }
+
+    pub(crate) fn fail(&self, why: &str) {
+        lock(&self.0).end(End::Failed(why.to_owned()));
+    }
+}
