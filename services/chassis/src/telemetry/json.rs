@@ -4,6 +4,7 @@
 //! takes a quarter of all that a short call costs.
 
 use std::{
+    cell::RefCell,
     fmt::{self, Debug, Write},
     time::SystemTime,
 };
@@ -27,11 +28,21 @@ pub(crate) struct JsonLines;
 pub(crate) struct JsonFields;
 
 impl<'writer> FormatFields<'writer> for JsonFields {
-    fn format_fields<R: RecordFields>(&self, line: Writer<'writer>, fields: R) -> fmt::Result {
-        let result = Ok(());
-        let mut line = Fields { line, result };
-        fields.record(&mut line);
-        line.result
+    fn format_fields<R: RecordFields>(&self, mut line: Writer<'writer>, fields: R) -> fmt::Result {
+        thread_local! {
+            static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
+        }
+        // Written at once, so that the text of a span is allocated once.
+        TEXT.with_borrow_mut(|text| {
+            text.clear();
+            let mut written = Fields {
+                line: Writer::new(text),
+                result: Ok(()),
+            };
+            fields.record(&mut written);
+            written.result?;
+            line.write_str(text)
+        })
     }
 }
 
