@@ -11,18 +11,18 @@ use std::time::Duration;
 use arbitrary::Unstructured;
 
 mod auth;
-mod body;
 mod connection;
-mod log_line;
-mod splitter;
-mod watched;
+mod framing;
+mod json;
+mod request_body;
+mod stall_guard;
 
 pub use auth::auth;
-pub use body::body;
 pub use connection::{Played, connection};
-pub use log_line::log_line;
-pub use splitter::splitter;
-pub use watched::watched;
+pub use framing::framing;
+pub use json::json;
+pub use request_body::request_body;
+pub use stall_guard::stall_guard;
 
 /// The next byte, or 0.
 fn byte(input: &mut Unstructured<'_>) -> u8 {
@@ -111,17 +111,17 @@ mod tests {
 
     #[test]
     fn the_kept_inputs_of_the_splitter_pass() {
-        replay("splitter", super::splitter);
+        replay("framing", super::framing);
     }
 
     #[test]
-    fn the_kept_inputs_of_the_body_pass() {
-        replay("body", super::body);
+    fn the_kept_inputs_of_the_request_body_pass() {
+        replay("request_body", super::request_body);
     }
 
     #[test]
     fn the_kept_inputs_of_the_stall_guard_pass() {
-        replay("watched", super::watched);
+        replay("stall_guard", super::stall_guard);
     }
 
     #[test]
@@ -130,8 +130,8 @@ mod tests {
     }
 
     #[test]
-    fn the_kept_inputs_of_log_lines_pass() {
-        replay("log_line", super::log_line);
+    fn the_kept_inputs_of_json_lines_pass() {
+        replay("json", super::json);
     }
 
     #[test]

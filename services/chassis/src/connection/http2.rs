@@ -26,7 +26,7 @@ use tokio::{
 use crate::{
     call::{Shared, peer::Peer, response_body::ResponseBody},
     connection::{
-        stall_guard::{Activity, READ_A_TURN, Watched},
+        stall_guard::{Activity, READ_A_TURN, StallGuard},
         stream::{self, Chunk},
     },
     settings::limits::{Limits, MAX_STREAMS},
@@ -60,7 +60,7 @@ where
 {
     let limits = &shared.limits;
     let stall = *limits.stall_timeout;
-    let stream = Watched::new(stream, limits);
+    let stream = StallGuard::new(stream, limits);
     let activity = stream.activity();
     let mut connection = settings().handshake(stream).await?;
     let ping = connection.ping_pong();
@@ -78,7 +78,7 @@ where
     // Unconstrained, so that it is heard beside a peer that keeps the connection busy.
     select! {
         ended = converse => Ok(ended?),
-        () = unconstrained(silence(ping, &activity)) => Err(Ended::Silent),
+        () = unconstrained(keepalive(ping, &activity)) => Err(Ended::Silent),
     }
 }
 
@@ -192,7 +192,7 @@ where
 }
 
 /// Resolves when a peer from which nothing comes does not answer PING either.
-async fn silence(ping: Option<PingPong>, activity: &Activity) {
+async fn keepalive(ping: Option<PingPong>, activity: &Activity) {
     const INTERVAL: Duration = Duration::from_secs(30);
     const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -225,7 +225,7 @@ async fn time_to_go(shared: &Shared, peer: &Peer) -> GoAwayReason {
     select! {
         () = shared.lifecycle.reached(Phase::Draining) => GoAwayReason::Draining,
         () = sleep(jittered(*limits.max_connection_age)) => GoAwayReason::MaxAge,
-        () = peer.quiet_for(*limits.max_connection_idle) => GoAwayReason::MaxIdle,
+        () = peer.idle_for(*limits.max_connection_idle) => GoAwayReason::MaxIdle,
     }
 }
 

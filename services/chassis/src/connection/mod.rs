@@ -36,7 +36,7 @@ pub(crate) async fn serve(
     // the room that its handshake took.
     let whole_connection = async {
         let deadline = Instant::now() + *shared.limits.handshake_timeout;
-        if !Box::pin(speaks(&stream, deadline, &shared.lifecycle)).await {
+        if !Box::pin(first_byte(&stream, deadline, &shared.lifecycle)).await {
             return;
         }
         if let Err(error) = set_options(&stream) {
@@ -62,7 +62,11 @@ pub(crate) async fn serve(
 
 /// Whether the peer says anything in time. Clients speak first, and one that stays silent would be a
 /// connection for nothing and hold up every drain.
-pub(crate) async fn speaks(stream: &TcpStream, deadline: Instant, lifecycle: &Lifecycle) -> bool {
+pub(crate) async fn first_byte(
+    stream: &TcpStream,
+    deadline: Instant,
+    lifecycle: &Lifecycle,
+) -> bool {
     // For what has been sent and not yet arrived.
     const WHEN_DRAINING: Duration = Duration::from_millis(500);
 
@@ -133,7 +137,7 @@ mod tests {
         time::Instant,
     };
 
-    use super::{set_options, speaks};
+    use super::{first_byte, set_options};
     use crate::state::lifecycle::{Lifecycle, Phase};
 
     #[tokio::test]
@@ -148,7 +152,10 @@ mod tests {
         for says in [b"PRI".as_slice(), b""] {
             let mut peer = TcpStream::connect(addr).await.expect("queued");
             let (stream, _) = listener.accept().await.expect("accepted");
-            let (heard, said) = join!(speaks(&stream, deadline, &draining), peer.write_all(says));
+            let (heard, said) = join!(
+                first_byte(&stream, deadline, &draining),
+                peer.write_all(says)
+            );
             said.expect("sent");
             assert_eq!(heard, !says.is_empty());
         }

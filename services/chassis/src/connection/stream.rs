@@ -165,7 +165,7 @@ impl<B: ResponseBody> Sending<'_, B> {
         if let allowed @ 1.. = self.stream.capacity() {
             return Some(allowed);
         }
-        let (stalled, code) = self.patience();
+        let (stalled, code) = self.abort_at();
         let Self {
             receiver, stream, ..
         } = self;
@@ -180,7 +180,7 @@ impl<B: ResponseBody> Sending<'_, B> {
     }
 
     /// When to reset a stream whose data is not taken, and how its call has ended then.
-    fn patience(&self) -> (Instant, Code) {
+    fn abort_at(&self) -> (Instant, Code) {
         // For what is under way to be taken, so that the body can say itself how the call ends.
         const GRACE: Duration = Duration::from_secs(1);
         let stalled = Instant::now() + self.stall;

@@ -158,7 +158,7 @@ async fn nothing_is_left(shared: &Shared, peer: Arc<Peer>) {
     }
 }
 
-/// The peer, as it speaks.
+/// The peer, as it first_byte.
 struct Speaker<'a> {
     script: &'a Script<'a>,
     writing: WriteHalf<DuplexStream>,

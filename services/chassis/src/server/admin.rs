@@ -27,7 +27,7 @@ use crate::{
         respond,
         response_body::{CallBody, ResponseBody},
     },
-    connection::{self, http2, set_options, speaks, stall_guard::Watched},
+    connection::{self, first_byte, http2, set_options, stall_guard::StallGuard},
     settings::VERSION,
     state::{
         followed_files::{self, AllFollowed},
@@ -65,7 +65,7 @@ pub(crate) async fn serve(
 async fn converse(pages: Arc<Pages>, stream: TcpStream, addr: SocketAddr) {
     let shared = &pages.shared;
     let deadline = Instant::now() + *shared.limits.handshake_timeout;
-    if !speaks(&stream, deadline, &shared.lifecycle).await {
+    if !first_byte(&stream, deadline, &shared.lifecycle).await {
         return;
     }
     if let Err(error) = set_options(&stream) {
@@ -96,7 +96,7 @@ async fn converse(pages: Arc<Pages>, stream: TcpStream, addr: SocketAddr) {
     }
 }
 
-/// Whether the peer speaks HTTP/2, and the stream from its beginning.
+/// Whether the peer first_byte HTTP/2, and the stream from its beginning.
 async fn protocol(
     mut stream: TcpStream,
 ) -> io::Result<(bool, impl AsyncRead + AsyncWrite + Send + Unpin)> {
@@ -123,7 +123,7 @@ async fn http1(pages: &Arc<Pages>, stream: impl AsyncRead + AsyncWrite + Send + 
         };
         async { Ok::<_, Infallible>(page) }
     });
-    let stream = Watched::without_frames(stream, &pages.shared.limits);
+    let stream = StallGuard::without_frames(stream, &pages.shared.limits);
     // However it ends: there is nobody to tell.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{byte, config, pause, runtime};
-use crate::{connection::stall_guard::Watched, settings::limits::Limits};
+use crate::{connection::stall_guard::StallGuard, settings::limits::Limits};
 
 /// No multiple of the tenths of a second that peers wait, so that it is certain which comes first.
 static LIMITS: LazyLock<Limits> =
@@ -30,7 +30,7 @@ type Cut = (io::ErrorKind, Duration);
 ///
 /// Input: whether the peer sends (even) or takes; then pieces, each behind its length, or how many bytes it takes. A
 /// length of 0 is for a pause, of so many tenths of a second as the byte behind says.
-pub fn watched(data: &[u8]) {
+pub fn stall_guard(data: &[u8]) {
     let mut input = Unstructured::new(data);
     let takes = byte(&mut input) % 2 == 1;
     let mut steps = Vec::new();
@@ -88,7 +88,7 @@ impl<'a> Step<'a> {
 }
 
 /// Has a peer do these steps and leave, and us do `ours` with it meanwhile.
-async fn play<T>(steps: &[Step<'_>], ours: impl AsyncFnOnce(Watched<DuplexStream>) -> T) -> T {
+async fn play<T>(steps: &[Step<'_>], ours: impl AsyncFnOnce(StallGuard<DuplexStream>) -> T) -> T {
     let (stream, mut peer) = duplex(1024);
     let peer = async move {
         for step in steps {
@@ -100,19 +100,19 @@ async fn play<T>(steps: &[Step<'_>], ours: impl AsyncFnOnce(Watched<DuplexStream
             }
         }
     };
-    join!(ours(Watched::new(stream, &LIMITS)), peer).0
+    join!(ours(StallGuard::new(stream, &LIMITS)), peer).0
 }
 
 /// Reads all there is.
-async fn read(mut watched: Watched<DuplexStream>) -> (Vec<u8>, Option<Cut>) {
+async fn read(mut stall_guard: StallGuard<DuplexStream>) -> (Vec<u8>, Option<Cut>) {
     let began = Instant::now();
-    let activity = watched.activity();
+    let activity = stall_guard.activity();
     let (mut read, mut room) = (Vec::new(), [0; 512]);
     loop {
         let mut buffer = ReadBuf::new(&mut room);
         let outcome = poll_fn(|cx| {
             activity.begin_turn();
-            Pin::new(&mut watched).poll_read(cx, &mut buffer)
+            Pin::new(&mut stall_guard).poll_read(cx, &mut buffer)
         });
         match outcome.await {
             Err(error) => return (read, Some((error.kind(), began.elapsed()))),
@@ -123,10 +123,10 @@ async fn read(mut watched: Watched<DuplexStream>) -> (Vec<u8>, Option<Cut>) {
 }
 
 /// Writes without an end.
-async fn write(mut watched: Watched<DuplexStream>) -> Option<Cut> {
+async fn write(mut stall_guard: StallGuard<DuplexStream>) -> Option<Cut> {
     let began = Instant::now();
     loop {
-        match watched.write(&[0; 300]).await {
+        match stall_guard.write(&[0; 300]).await {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return None,
             Err(error) => return Some((error.kind(), began.elapsed())),

@@ -10,7 +10,7 @@ use crate::telemetry::json::{JsonFields, JsonLines, steers};
 /// A line is one JSON object, whatever is logged, gives every field back as it was, and steers nothing.
 ///
 /// Input: 64 bits for all fields that are numbers, four texts behind their lengths, a truth.
-pub fn log_line(data: &[u8]) {
+pub fn json(data: &[u8]) {
     let mut input = Unstructured::new(data);
     let bits: u64 = input.arbitrary().unwrap_or_default();
     let mut text = || String::from_utf8_lossy(bytes(&mut input)).into_owned();

@@ -54,7 +54,7 @@ struct Got {
 ///
 /// Input: compression, whether one message is allowed (even) or many, the end, four cuts; then messages, each a byte for
 /// its kind and what it is made of.
-pub fn body(data: &[u8]) {
+pub fn request_body(data: &[u8]) {
     let mut input = Unstructured::new(data);
     let compression = match byte(&mut input) % 4 {
         0 => None,

@@ -8,7 +8,7 @@ const LONGEST: usize = 300;
 /// that is refused stands where it does.
 ///
 /// Input: which of the two, four cuts, the stream.
-pub fn splitter(data: &[u8]) {
+pub fn framing(data: &[u8]) {
     let Some((&[kind, ref cuts @ ..], stream)) = data.split_first_chunk::<5>() else {
         return;
     };
@@ -71,7 +71,7 @@ fn units<const HEADER: usize>(
 }
 
 fn check<const HEADER: usize>(
-    mut splitter: Splitter<HEADER>,
+    mut framing: Splitter<HEADER>,
     first: usize,
     cuts: &[u8],
     stream: &[u8],
@@ -80,8 +80,8 @@ fn check<const HEADER: usize>(
     let expected = units(first, stream, length);
     let mut fed = 0;
     for piece in pieces(cuts, stream) {
-        let complete = splitter.complete();
-        let outcome = splitter.feed(piece, |number, header| {
+        let complete = framing.complete();
+        let outcome = framing.feed(piece, |number, header| {
             assert!(number >= complete, "{number} has been complete");
             Some(length(header))
                 .filter(|length| *length <= LONGEST)
@@ -91,13 +91,13 @@ fn check<const HEADER: usize>(
             let refused = expected.refused.expect("a unit to refuse");
             assert_eq!(begin, refused.saturating_sub(fed), "{expected:?}");
             assert!(refused < fed + piece.len(), "refused before it came");
-            assert_eq!(splitter.complete(), expected.complete);
+            assert_eq!(framing.complete(), expected.complete);
             return;
         }
         fed += piece.len();
     }
     assert_eq!(expected.refused, None);
-    assert_eq!(splitter.complete(), expected.complete);
+    assert_eq!(framing.complete(), expected.complete);
     // A first unit of which nothing has come is half done, too.
-    assert_eq!(splitter.between(), expected.between);
+    assert_eq!(framing.between(), expected.between);
 }
