@@ -13,7 +13,6 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
-    net::TcpStream,
     select,
     time::{Instant, sleep, timeout_at},
 };
@@ -27,6 +26,7 @@ use crate::{
     http2,
     incoming::Incoming,
     lifecycle::Phase,
+    net::TcpStream,
     stream::ResponseBody,
     watched::Watched,
 };
@@ -57,10 +57,10 @@ pub(crate) async fn serve(
     future::select(pin!(closed), pin!(converse(pages, stream, addr))).await;
 }
 
-async fn converse(pages: Arc<Pages>, stream: TcpStream, addr: SocketAddr) {
+async fn converse(pages: Arc<Pages>, mut stream: TcpStream, addr: SocketAddr) {
     let shared = &pages.shared;
     let deadline = Instant::now() + *shared.limits.handshake_timeout;
-    if !speaks(&stream, deadline, &shared.lifecycle).await {
+    if !speaks(&mut stream, deadline, &shared.lifecycle).await {
         return;
     }
     let Ok(Ok((is_http2, stream))) = timeout_at(deadline, protocol(stream)).await else {

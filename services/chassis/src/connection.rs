@@ -11,10 +11,8 @@ use std::{
 };
 
 use futures_util::future::{self, Either};
-use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
     time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -25,6 +23,7 @@ use crate::{
     call_limit::{Counter, PeerKey},
     http2,
     lifecycle::{Lifecycle, Phase},
+    net::{self, TcpStream},
     tls::Tls,
 };
 
@@ -32,7 +31,7 @@ use crate::{
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     tls: Option<Tls>,
-    stream: TcpStream,
+    mut stream: TcpStream,
     addr: SocketAddr,
 ) {
     let _counted = shared.metrics.connection_opens();
@@ -41,10 +40,10 @@ pub(crate) async fn serve(
     // the room that its handshake took.
     let whole_connection = async {
         let deadline = Instant::now() + *shared.limits.handshake_timeout;
-        if !Box::pin(speaks(&stream, deadline, &shared.lifecycle)).await {
+        if !Box::pin(speaks(&mut stream, deadline, &shared.lifecycle)).await {
             return;
         }
-        if let Err(error) = set_options(&stream) {
+        if let Err(error) = net::set_options(&stream) {
             tracing::debug!(peer = %addr, %error, "socket options");
         }
         let peer = |names| Arc::new(Peer::new(addr, names, &shared));
@@ -66,7 +65,11 @@ pub(crate) async fn serve(
 
 /// Whether the peer says anything in time. Clients speak first, and one that stays silent would be a
 /// connection for nothing and hold up every drain.
-pub(crate) async fn speaks(stream: &TcpStream, deadline: Instant, lifecycle: &Lifecycle) -> bool {
+pub(crate) async fn speaks(
+    stream: &mut TcpStream,
+    deadline: Instant,
+    lifecycle: &Lifecycle,
+) -> bool {
     // For what has been sent and not yet arrived.
     const WHEN_DRAINING: Duration = Duration::from_millis(500);
 
@@ -80,23 +83,6 @@ pub(crate) async fn speaks(stream: &TcpStream, deadline: Instant, lifecycle: &Li
         future::select(pin!(spoken), pin!(too_late)).await,
         Either::Left((Ok(Ok(1)), _))
     )
-}
-
-/// How TCP treats our small messages, and a peer that has gone without a word.
-fn set_options(stream: &TcpStream) -> std::io::Result<()> {
-    const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(10))
-        .with_retries(3);
-
-    let socket = SockRef::from(stream);
-    // Messages are answered at once: waiting to fill a segment only adds delay.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&KEEPALIVE)?;
-    // gRFC A18: data that is not acknowledged for so long has no one to acknowledge it.
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(20)))?;
-    Ok(())
 }
 
 /// Serves HTTP/2, and says why it ended if that was not the peer's will.
@@ -215,8 +201,11 @@ mod tests {
         time::Instant,
     };
 
-    use super::{set_options, speaks};
-    use crate::lifecycle::{Lifecycle, Phase};
+    use super::speaks;
+    use crate::{
+        lifecycle::{Lifecycle, Phase},
+        net::set_options,
+    };
 
     #[tokio::test]
     async fn a_peer_whose_first_byte_is_on_its_way_when_draining_is_heard() {
@@ -229,8 +218,11 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(60);
         for says in [b"PRI".as_slice(), b""] {
             let mut peer = TcpStream::connect(addr).await.expect("queued");
-            let (stream, _) = listener.accept().await.expect("accepted");
-            let (heard, said) = join!(speaks(&stream, deadline, &draining), peer.write_all(says));
+            let (mut stream, _) = listener.accept().await.expect("accepted");
+            let (heard, said) = join!(
+                speaks(&mut stream, deadline, &draining),
+                peer.write_all(says)
+            );
             said.expect("sent");
             assert_eq!(heard, !says.is_empty());
         }

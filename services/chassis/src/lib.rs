@@ -35,6 +35,7 @@ mod limits;
 mod log_line;
 mod log_queue;
 mod metrics;
+mod net;
 mod process;
 mod producer;
 mod protocol;

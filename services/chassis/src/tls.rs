@@ -7,12 +7,12 @@ use rustls::{
     crypto::{CryptoProvider, ring},
     server::{Acceptor, NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
-use tokio::net::TcpStream;
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use crate::{
     Config, Error,
     followed::{File, Follow, Followed},
+    net::TcpStream,
     turns::Turns,
 };
 
