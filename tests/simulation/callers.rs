@@ -60,7 +60,7 @@ pub(crate) async fn run(
             },
             caller,
             kind,
-            chance: StdRng::seed_from_u64(seed ^ (number + 1) << 32),
+            chance: StdRng::seed_from_u64(seed ^ ((number + 1) << 32)),
             longest,
             record: record.clone(),
         };

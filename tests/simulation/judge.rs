@@ -5,6 +5,7 @@ use std::time::Duration;
 use tonic::Code;
 
 use crate::{
+    callers,
     plan::{Plan, SETTLED},
     record::{Answer, Call, Check, Kind, Outcome, Process, Record, Window},
     world::TICK,
@@ -24,7 +25,7 @@ pub(crate) fn judge(plan: &Plan, record: &Record) -> Vec<String> {
     for (server, processes) in &record.processes {
         for process in processes {
             let why = judge
-                .drained(process)
+                .drained(*server, process)
                 .or_else(|| judge.said_so(*server, process));
             broken.extend(why.map(|why| format!("server {server}: {why}: {process:?}")));
         }
@@ -86,12 +87,20 @@ impl Judge<'_> {
             .then(|| format!("carried out {count} times: {call:?} {times:?}"))
     }
 
-    /// A drain is over in time, whatever the clients do.
-    fn drained(&self, process: &Process) -> Option<&'static str> {
+    /// A drain is over in time, whatever the clients do, and as soon as the calls are, if all can hear of it.
+    fn drained(&self, server: usize, process: &Process) -> Option<&'static str> {
+        // That clients have before streams end, GOAWAY and the last connections on their way, and some to spare.
+        const GOODBYE: Duration = Duration::from_millis(1_500);
         let told = process.told?;
-        let by = told + self.plan.lame_duck + self.plan.drain + 4 * TICK;
+        let drains = told + self.plan.lame_duck;
+        let by = drains + self.plan.drain + 4 * TICK;
+        let done = drains + callers::longest(self.plan) + GOODBYE + 8 * self.plan.latency;
         match (process.stopped, process.killed) {
-            (Some(stopped), _) => (stopped > by).then_some("drained too late"),
+            (Some(stopped), _) if stopped > by => Some("drained too late"),
+            (Some(stopped), _) if stopped > done && !self.is_cut_off(server, told, stopped) => {
+                Some("drained for longer than there were calls")
+            }
+            (Some(_), _) => None,
             (None, Some(_)) => None,
             (None, None) => Some("never drained"),
         }
@@ -183,6 +192,13 @@ impl Judge<'_> {
             })
             .any(|cut| cut.overlaps(call.begun, call.ended))
         })
+    }
+
+    /// Whether some caller was cut off from the server then.
+    fn is_cut_off(&self, server: usize, from: Duration, to: Duration) -> bool {
+        let cuts = (self.record.cuts.iter()).filter(|((_, of), _)| *of == server);
+        let mut cuts = cuts.flat_map(|(_, cuts)| cuts);
+        cuts.any(|cut| cut.overlaps(from, to))
     }
 
     /// Whether there was a moment in which the caller had no server that it must know of.

@@ -83,7 +83,7 @@ fn one(seed: u64) -> bool {
     for promise in &broken {
         eprintln!("seed {seed}: {promise}");
     }
-    println!("seed {seed}: {}", record.summary());
+    anstream::println!("seed {seed}: {}", record.summary());
     broken.is_empty()
 }
 
@@ -123,7 +123,7 @@ fn many(arguments: &Arguments) -> bool {
     for seed in &failed {
         eprintln!("again: SEED={seed} LOG=debug");
     }
-    println!("{} seeds, {} failed", arguments.seeds, failed.len());
+    anstream::println!("{} seeds, {} failed", arguments.seeds, failed.len());
     failed.is_empty()
 }
 

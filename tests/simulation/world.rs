@@ -16,10 +16,9 @@ pub(crate) const TICK: Duration = Duration::from_millis(5);
 /// What was seen, and why it has not come to its end, if it has not.
 pub(crate) fn simulate(plan: &Plan) -> (Record, Option<String>) {
     let record = Shared::default();
-    let strings = vec![Strings::default(); 0];
     let mut world = World {
         record: record.clone(),
-        strings,
+        strings: Vec::new(),
         sim: turmoil::Builder::new()
             .rng_seed(plan.seed)
             .tick_duration(TICK)
