@@ -10,10 +10,8 @@ use http::{
 use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
     select,
     sync::oneshot,
     time::timeout,
@@ -22,7 +20,10 @@ use tokio_rustls::TlsConnector;
 use tokio_util::io::InspectReader;
 use tonic::{Status, body::Body};
 
-use crate::tls::Tls;
+use crate::{
+    net::{TcpStream, set_options},
+    tls::Tls,
+};
 
 /// How far a server may be ahead of the reader of one stream, in bytes.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -135,20 +136,6 @@ impl Connector {
         };
         Ok((sender, closing))
     }
-}
-
-fn set_options(stream: &TcpStream) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    socket.set_tcp_nodelay(true)?;
-    // No PING of HTTP/2: servers may take them for an attack (gRFC A8).
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(30))
-        .with_interval(Duration::from_secs(10));
-    socket.set_tcp_keepalive(&keepalive)?;
-    // gRFC A18: who does not acknowledge for so long is gone.
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(20)))?;
-    Ok(())
 }
 
 /// Why a call has no answer.

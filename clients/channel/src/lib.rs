@@ -25,6 +25,7 @@ use tower::{Service, retry::budget::TpsBudget};
 
 mod connection;
 mod deadline;
+mod net;
 mod pool;
 mod replay;
 mod reply;

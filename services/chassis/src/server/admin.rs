@@ -13,7 +13,6 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
-    net::TcpStream,
     select,
     time::{Instant, sleep, timeout_at},
 };
@@ -27,7 +26,11 @@ use crate::{
         respond,
         response_body::{CallBody, ResponseBody},
     },
-    connection::{self, first_byte, http2, set_options, stall_guard::StallGuard},
+    connection::{
+        self, first_byte, http2,
+        stall_guard::StallGuard,
+        tcp::{TcpStream, set_options},
+    },
     settings::VERSION,
     state::{
         followed_files::{self, AllFollowed},
@@ -62,10 +65,10 @@ pub(crate) async fn serve(
     future::select(pin!(closed), pin!(converse(pages, stream, addr))).await;
 }
 
-async fn converse(pages: Arc<Pages>, stream: TcpStream, addr: SocketAddr) {
+async fn converse(pages: Arc<Pages>, mut stream: TcpStream, addr: SocketAddr) {
     let shared = &pages.shared;
     let deadline = Instant::now() + *shared.limits.handshake_timeout;
-    if !first_byte(&stream, deadline, &shared.lifecycle).await {
+    if !first_byte(&mut stream, deadline, &shared.lifecycle).await {
         return;
     }
     if let Err(error) = set_options(&stream) {

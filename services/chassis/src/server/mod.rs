@@ -14,11 +14,8 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, future};
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
-    join,
-    net::{TcpListener, TcpStream},
-    select,
+    join, select,
     task::spawn_blocking,
     time::{Instant, sleep, timeout, timeout_at},
 };
@@ -30,7 +27,11 @@ use crate::{
         call_limit::{CallLimit, Counter},
         served_by::Identity,
     },
-    connection::{self, tls::Tls},
+    connection::{
+        self,
+        tcp::{self, TcpListener, TcpStream},
+        tls::Tls,
+    },
     server::{connection_limit::Admission, workers::Workers},
     services::{Services, health::Health, reflection, runtime::Runtime},
     settings::{Error, config::Config},
@@ -70,8 +71,8 @@ impl Drop for Closes {
 }
 
 impl Server {
-    /// Does all that can fail: reads the certificates, finds out who this is, binds both listeners.
-    pub(crate) async fn bind(
+    /// Does all that can fail: `services` have been built with `runtime`; reads the certificates, finds out who this is, binds both listeners.
+    pub async fn bind(
         name: &'static str,
         config: &Config,
         services: Services,
@@ -207,25 +208,15 @@ impl Server {
 pub(crate) async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
+    // When another thread is done is not for a seed to say.
+    if cfg!(feature = "simulation") {
+        return work();
+    }
     spawn_blocking(work).await?
 }
 
-/// Listens with a queue for bursts, such as after a rollout: a connection that finds it full waits a second
-/// for its next SYN. The kernel has a limit of its own (`net.core.somaxconn`, 4096).
 fn listen(variable: &str, addr: SocketAddr) -> Result<TcpListener, Error> {
-    const QUEUE: i32 = 4096;
-    let listen = || {
-        let socket = Socket::new(
-            Domain::for_address(addr),
-            Type::STREAM.nonblocking(),
-            Some(Protocol::TCP),
-        )?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&addr.into())?;
-        socket.listen(QUEUE)?;
-        TcpListener::from_std(socket.into())
-    };
-    Ok(listen().map_err(|error| format!("{variable}={addr}: {error}"))?)
+    Ok(tcp::listen(addr).map_err(|error| format!("{variable}={addr}: {error}"))?)
 }
 
 /// Accepts connections until `end`.
