@@ -45,12 +45,12 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// frames of ten bytes, and the tasks of the streams empty h2 before the next; this is room for some turns.
 const DATA_FRAME_BUDGET: usize = 10 * (READ_A_TURN / 10) * 255;
 
-/// Serves a connection until it ends. `respond` is called for each request.
+/// Serves a connection until it ends. A clone of `respond` is called for each request.
 pub(crate) async fn serve<T, F, B>(
     shared: &Shared,
     peer: &Arc<Peer>,
     stream: T,
-    respond: impl Fn(Request<Incoming>) -> F,
+    respond: impl FnOnce(Request<Incoming>) -> F + Clone + Send + 'static,
 ) -> Result<(), Ended>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin,
@@ -67,8 +67,9 @@ where
     let begin = |request: Request<h2::RecvStream>, reply| {
         let (head, body) = request.into_parts();
         let (receiver, body) = incoming::channel(body);
-        let response = Box::pin(respond(Request::from_parts(head, body)));
-        tokio::spawn(stream::serve(receiver, reply, response, stall));
+        let request = Request::from_parts(head, body);
+        let respond = respond.clone();
+        tokio::spawn(stream::serve(receiver, reply, || respond(request), stall));
     };
     let mut converse = pin!(converse(&mut connection, begin, shared, peer));
     let converse = poll_fn(|cx| {

@@ -86,9 +86,9 @@ async fn converse<T>(shared: &Arc<Shared>, stream: T, peer: Arc<Peer>)
 where
     T: AsyncRead + AsyncWrite + Send + Unpin,
 {
-    let ended = http2::serve(shared, &peer, stream, |request| {
+    let ended = http2::serve(shared, &peer, stream, {
         let (shared, peer) = (shared.clone(), peer.clone());
-        async move { respond(&shared, &peer, request).await }
+        move |request| async move { respond(&shared, &peer, request).await }
     });
     if let Err(why) = ended.await {
         failed(shared, &peer, &why);

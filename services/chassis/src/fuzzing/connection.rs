@@ -81,9 +81,9 @@ async fn play(script: &Script<'_>, shared: &Arc<Shared>, peer: &Arc<Peer>) -> Pl
     let mut streams = Streams::new();
     let lifecycle = &shared.lifecycle;
     lifecycle.enter(Phase::Serving);
-    let served = http2::serve(shared, peer, ours, |request| {
+    let served = http2::serve(shared, peer, ours, {
         let (shared, peer) = (shared.clone(), peer.clone());
-        async move { respond(&shared, &peer, request).await }
+        move |request| async move { respond(&shared, &peer, request).await }
     });
     let peer = Speaker {
         script,

@@ -84,8 +84,9 @@ async fn converse(pages: Arc<Pages>, mut stream: TcpStream, addr: SocketAddr) {
             &shared.lifecycle,
             &shared.calls,
         ));
-        let served = http2::serve(shared, &peer, stream, |request| {
-            page_or_call(pages.clone(), peer.clone(), request)
+        let served = http2::serve(shared, &peer, stream, {
+            let (pages, peer) = (pages.clone(), peer.clone());
+            move |request| page_or_call(pages, peer, request)
         });
         if let Err(why) = served.await {
             connection::failed(shared, &peer, &why);
