@@ -87,7 +87,7 @@ impl Front {
     pub(crate) fn ours(&self) -> OurChannel {
         let target = Target::parse(&self.addr.to_string(), true);
         let settings = Settings {
-            trust: Trust::Anyone,
+            trust: Trust::InsecureSkipVerify,
             ..settings()
         };
         OurChannel::new(target.expect("an address"), settings).expect("no files")

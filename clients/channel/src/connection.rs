@@ -103,13 +103,13 @@ impl Connector {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let (speaks, spoken) = oneshot::channel();
-        let mut speaks = Some(speaks);
+        let (first_frame, heard) = oneshot::channel();
+        let mut first_frame = Some(first_frame);
         let stream = InspectReader::new(stream, move |bytes| {
             if !bytes.is_empty()
-                && let Some(speaks) = speaks.take()
+                && let Some(first_frame) = first_frame.take()
             {
-                let _ = speaks.send(());
+                let _ = first_frame.send(());
             }
         });
         let (requests, connection) = http2::Builder::new(TokioExecutor::new())
@@ -127,7 +127,7 @@ impl Connector {
         select! {
             biased;
             () = &mut closing => return Err(silent()),
-            heard = spoken => heard.map_err(|_| silent())?,
+            heard = heard => heard.map_err(|_| silent())?,
         }
         let sender = Sender {
             requests,
@@ -140,20 +140,20 @@ impl Connector {
 
 /// Why a call has no answer.
 #[derive(Debug)]
-pub(crate) struct NoAnswer {
+pub(crate) struct Failure {
     pub(crate) status: Status,
-    pub(crate) came_to: CameTo,
+    pub(crate) delivery: Delivery,
 }
 
 /// How far a call has come that has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CameTo {
+pub(crate) enum Delivery {
     /// It has not been sent.
-    Nobody,
+    NotSent,
     /// The server has certainly not begun with it.
-    NoHandler,
+    NotProcessed,
     /// The server may have begun with it.
-    Anything,
+    MaybeProcessed,
 }
 
 impl Sender {
@@ -166,23 +166,23 @@ impl Sender {
     pub(crate) async fn send(
         &mut self,
         mut request: Request<Body>,
-    ) -> Result<Response<Incoming>, NoAnswer> {
+    ) -> Result<Response<Incoming>, Failure> {
         const AGENT: HeaderValue =
             HeaderValue::from_static(concat!("grpc-rust-suite/", env!("CARGO_PKG_VERSION")));
         let uri = Uri::builder()
             .scheme(self.scheme.clone())
             .authority(self.authority.clone())
             .path_and_query(request.uri().path());
-        *request.uri_mut() = uri.build().map_err(|error| NoAnswer {
+        *request.uri_mut() = uri.build().map_err(|error| Failure {
             status: Status::internal(error.to_string()),
-            came_to: CameTo::Anything,
+            delivery: Delivery::MaybeProcessed,
         })?;
         request.headers_mut().entry(USER_AGENT).or_insert(AGENT);
-        (self.requests.try_send_request(request).await).map_err(|error| NoAnswer {
-            came_to: match error.message() {
-                Some(_) => CameTo::Nobody,
-                None if is_unprocessed(error.error()) => CameTo::NoHandler,
-                None => CameTo::Anything,
+        (self.requests.try_send_request(request).await).map_err(|error| Failure {
+            delivery: match error.message() {
+                Some(_) => Delivery::NotSent,
+                None if is_unprocessed(error.error()) => Delivery::NotProcessed,
+                None => Delivery::MaybeProcessed,
             },
             status: lost(error.into_error()),
         })
