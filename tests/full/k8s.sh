@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 tests/full/tools
-tests/full/stand-ins
+tests/full/local-images
 command -v kubectl >/dev/null || tests/full/trixie target/full/trixie kubectl
 # Its dependencies go with nobody else's.
 tests/full/venv checkov

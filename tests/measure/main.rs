@@ -11,7 +11,7 @@ use std::{
 };
 
 use clap::Parser;
-use harness::finding::{self, Finding};
+use harness::measurement::{self, Measurement};
 
 mod age;
 mod authority;
@@ -27,13 +27,13 @@ mod memory;
 mod notes;
 mod overload;
 mod probes;
+mod server_under_test;
 mod shutdown;
 mod silent;
 mod soak;
-mod subject;
 mod wire;
 
-use subject::Side;
+use server_under_test::Side;
 
 /// Measures the suite's servers beside plain tonic
 #[derive(Debug, Clone, Parser)]
@@ -79,16 +79,16 @@ impl Options {
         self.of(minutes, 10 * SECOND)
     }
 
-    fn missed(&self, finding: &Finding) -> bool {
+    fn missed(&self, measurement: &Measurement) -> bool {
         if self.quick {
-            finding.wrong()
+            measurement.wrong()
         } else {
-            finding.missed()
+            measurement.missed()
         }
     }
 }
 
-type Measured = Pin<Box<dyn Future<Output = Finding>>>;
+type Measured = Pin<Box<dyn Future<Output = Measurement>>>;
 
 struct Row {
     name: &'static str,
@@ -286,7 +286,7 @@ async fn main() -> io::Result<ExitCode> {
             }
         }
         let plain = match options.alone {
-            true => Finding::new(),
+            true => Measurement::new(),
             false => measure(Side::Plain, &options).await,
         };
         missed |= options.missed(&ours);

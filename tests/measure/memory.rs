@@ -11,8 +11,8 @@ use tokio::{
 
 use crate::{
     client::GoodClient,
-    finding::{self, Finding},
-    subject::{GREETER, Setup, Side, Subject},
+    measurement::{self, Measurement},
+    server_under_test::{GREETER, ServerUnderTest, Setup, Side},
     wire::{self, DATA, END_HEADERS, END_STREAM, HEADERS, SETTINGS},
 };
 
@@ -44,10 +44,10 @@ const ATTACKS: [(&str, usize, Attack); 4] = [
     ("requests and replies", 40, requests_and_replies),
 ];
 
-pub(crate) async fn memory(side: Side) -> Finding {
-    let mut finding = Finding::new();
+pub(crate) async fn memory(side: Side) -> Measurement {
+    let mut measurement = Measurement::new();
     for (name, connections, attack) in ATTACKS {
-        let subject = Subject::start(side, MANIFEST).await;
+        let subject = ServerUnderTest::start(side, MANIFEST).await;
         let held = hold(subject.addr, connections, attack).await;
         sleep(Duration::from_secs(2)).await;
         let mebibytes = subject.peak_rss() as f64 / f64::from(1 << 20);
@@ -55,24 +55,24 @@ pub(crate) async fn memory(side: Side) -> Finding {
         drop(held);
         sleep(Duration::from_millis(500)).await;
         good.stop();
-        finding = finding.figure(mebibytes < LIMIT, format!("{name}: {mebibytes:.0} MiB"));
+        measurement = measurement.figure(mebibytes < LIMIT, format!("{name}: {mebibytes:.0} MiB"));
     }
-    finding
+    measurement
 }
 
 /// Attacks a greeter that somebody else runs, confines and watches: how soon it serves again.
-pub(crate) async fn of_another(addr: SocketAddr) -> Finding {
+pub(crate) async fn of_another(addr: SocketAddr) -> Measurement {
     const PATIENCE: Duration = Duration::from_secs(10);
-    let mut finding = Finding::new();
+    let mut measurement = Measurement::new();
     for (name, connections, attack) in ATTACKS {
         let held = hold(addr, connections, attack).await;
         sleep(Duration::from_secs(1)).await;
         drop(held);
         let took = timeout(PATIENCE, served(addr)).await.ok();
-        let text = format!("{name}: serves after {}", finding::time(took));
-        finding = finding.goal(took.is_some(), text);
+        let text = format!("{name}: serves after {}", measurement::time(took));
+        measurement = measurement.goal(took.is_some(), text);
     }
-    finding
+    measurement
 }
 
 /// How long it takes until a call is served.

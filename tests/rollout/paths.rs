@@ -15,7 +15,7 @@ use std::{
 use ::channel::{AnyCertificate, Channel as OurChannel, Settings, Target, Trust};
 use harness::{
     alb::{self, Alb, Certificate, GroupSettings, HealthCheck, State},
-    finding::Side,
+    measurement::Side,
     within,
 };
 use proto::routeguide::{
