@@ -1,4 +1,4 @@
-//! What a client calls off is never taken for finished, and nobody goes on working for it.
+//! A cancelled request is never mistaken for a complete one; its handler is dropped.
 
 use harness::{Conversation, start, within};
 use proto::helloworld::greeter_client::GreeterClient;
