@@ -46,7 +46,8 @@ pub use services::{
 pub use settings::{
     Error, VERSION,
     config::{Config, LogFormat},
-    limits::{Limits, nonzero_period},
+    limits::Limits,
+    values::{ListenAddr, bytes_in, nonzero_period},
 };
 pub use state::dependency::Dependency;
 pub use telemetry::{
