@@ -101,7 +101,7 @@ impl Server {
         let files = tls.iter().map(Tls::files).chain(auth.files()).collect();
         let grpc = listen("LISTEN_ADDR", &config.listen_addr).await?;
         let admin = listen("ADMIN_LISTEN_ADDR", &config.admin_listen()).await?;
-        let identity = Identity::find(config).await;
+        let identity = Identity::find(config, grpc.local_addr()?).await;
         let shared = |services: Services, auth| {
             Arc::new(Shared {
                 registry: services.into_registry(),
