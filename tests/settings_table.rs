@@ -87,9 +87,11 @@ fn the_readme_has_every_setting_as_help_explains_it() {
         let whole = [before, BEGIN, &expected, END, after].concat();
         fs::write(&path, whole).expect("written");
     } else {
-        assert_eq!(
-            found, expected,
-            "to write it anew: UPDATE=1 cargo test -p tests settings_table"
+        let differs =
+            (expected.lines().zip(found.lines())).find(|(expected, found)| expected != found);
+        assert!(
+            found == expected,
+            "differs at {differs:#?}; to write it anew: UPDATE=1 cargo test -p tests settings_table"
         );
     }
 }
