@@ -47,7 +47,8 @@ pub use settings::{
     Error, VERSION,
     config::{Config, LogFormat},
     limits::Limits,
-    values::{ListenAddr, bytes_in, nonzero_period},
+    listen_addr::ListenAddr,
+    values::{bytes_in, nonzero_period},
 };
 pub use state::dependency::Dependency;
 pub use telemetry::{

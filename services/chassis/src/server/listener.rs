@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    settings::{Error, values::ListenAddr},
+    settings::{Error, listen_addr::ListenAddr},
     wire::address::canonical,
 };
 

@@ -12,7 +12,8 @@ use tracing_subscriber::filter::Targets;
 
 use crate::settings::{
     limits::Limits,
-    values::{ListenAddr, log_levels, period},
+    listen_addr::ListenAddr,
+    values::{log_levels, period},
 };
 
 /// The settings that every service has, in the order of `--help`. The doc comment of each is its line there.
