@@ -26,6 +26,18 @@ fi
 insecure=()
 case $host in localhost:* | 127.*) insecure=(--insecure) ;; esac
 
+builder=${BUILDER:-$(sed -n 's/^ARG BUILDER=//p' docker/Dockerfile)}
+# One that was made on this machine: its tag may be somebody else's in a registry.
+if id=$(docker image inspect --format '{{if not .RepoDigests}}{{.Id}}{{end}}' "$builder" 2>/dev/null) && [ "$id" ]; then
+    built_with=$builder@$id
+elif [[ $builder == *@sha256:* ]]; then
+    built_with=$builder
+else
+    builder=$builder@$(docker buildx imagetools inspect --format '{{print .Manifest.Digest}}' "$builder")
+    built_with=$builder
+fi
+echo "built with $built_with" >&2
+
 for image; do
     tagged=$registry/$image:$version
     parts=()
@@ -33,7 +45,7 @@ for image; do
         part=$tagged-$architecture
         docker build --quiet --file docker/Dockerfile --target "$image" --tag "$part" \
             --platform "linux/$architecture" \
-            ${BUILDER:+--build-arg BUILDER="$BUILDER"} \
+            --build-arg BUILDER="$builder" --label grpc-suite.builder="$built_with" \
             --build-arg VERSION="$version" \
             --build-arg REVISION="$(git describe --always --dirty --abbrev=40 --exclude '*')" \
             --build-arg SOURCE="${SOURCE:-unknown}" \

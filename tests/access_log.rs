@@ -345,7 +345,7 @@ async fn nothing_in_a_log_line_steers_a_terminal_or_ends_the_line() {
         let line = within(async {
             loop {
                 let line = log.next_line().await.expect("text").expect("a line");
-                if line.contains("keeping the old certificates") {
+                if line.contains("reload of certificates failed; keeping the previous") {
                     break line;
                 }
             }

@@ -68,7 +68,7 @@ async fn new_tokens_are_used_without_a_restart_and_bad_ones_are_told_and_not_use
         }
     });
     let problem = format!("TOKENS_FILE={path}: no token in this file");
-    let expected = format!("serving\nkeeping the old tokens: {problem}");
+    let expected = format!("serving\ntokens not reloaded, previous in use: {problem}");
     assert_eq!(told.await, (200, expected));
     hello(&server, "Bearer second").await.expect("the old ones");
     let (_, metrics) = get(server.admin, "/metrics").await;

@@ -10,8 +10,8 @@ use std::{
 use channel::{Channel, Settings, Target, Trust};
 use h2::Reason;
 use harness::{
-    Conversation, Deed, GRPC, Puppet, Running, Seen, UNAVAILABLE, bind, framed, leaving, run,
-    start, start_in, within,
+    Behavior, Conversation, GRPC, Running, ScriptedServer, Seen, UNAVAILABLE, bind, framed,
+    leaving, run, start, start_in, within,
 };
 use proto::{
     helloworld::greeter_client::GreeterClient,
@@ -147,8 +147,8 @@ async fn a_server_that_is_not_serving_gets_no_calls() {
 
 #[tokio::test]
 async fn a_server_without_health_is_taken_for_healthy() {
-    const UNIMPLEMENTED: Deed = Deed::Answer(200, &[GRPC, ("grpc-status", "12")]);
-    let knows_no_health = Puppet::start(|_| UNIMPLEMENTED).await;
+    const UNIMPLEMENTED: Behavior = Behavior::Answer(200, &[GRPC, ("grpc-status", "12")]);
+    let knows_no_health = ScriptedServer::start(|_| UNIMPLEMENTED).await;
     let mut server = nth(1, &["--lame-duck", "1h"]).await;
     server.stop();
     let mut client = careful(&[knows_no_health.addr, server.addr]);
@@ -165,8 +165,8 @@ async fn a_server_without_health_is_taken_for_healthy() {
 #[tokio::test]
 async fn health_is_watched_again_when_something_has_cut_the_watch() {
     let servers = [
-        Puppet::start(|_| UNAVAILABLE).await,
-        Puppet::start(|_| UNAVAILABLE).await,
+        ScriptedServer::start(|_| UNAVAILABLE).await,
+        ScriptedServer::start(|_| UNAVAILABLE).await,
     ];
     let _client = careful(&servers.each_ref().map(|server| server.addr));
     within(async {
@@ -230,17 +230,17 @@ async fn chat(client: &mut Greeter) -> Result<String, Status> {
 
 #[tokio::test]
 async fn what_no_server_has_begun_with_goes_to_another_whatever_it_is() {
-    let puppet = Puppet::start(|_| Deed::Reset(Reason::REFUSED_STREAM)).await;
+    let scripted_server = ScriptedServer::start(|_| Behavior::Reset(Reason::REFUSED_STREAM)).await;
     let leaving = leaving().await;
     let server = nth(1, &[]).await;
-    for trouble in [puppet.addr, leaving] {
+    for trouble in [scripted_server.addr, leaving] {
         let mut client = greeter(&[trouble, server.addr]);
         for _ in 0..50 {
             assert_eq!(chat(&mut client).await.expect("a reply"), "Hello you");
         }
     }
     // It was the first to be asked for half of the calls, and for none of them again.
-    let seen = puppet.seen();
+    let seen = scripted_server.seen();
     assert!(seen.len() > 5, "{seen:?}");
     let first = |seen: &Seen| !seen.headers.contains_key("grpc-previous-rpc-attempts");
     assert!(seen.iter().all(first), "{seen:?}");
@@ -248,7 +248,8 @@ async fn what_no_server_has_begun_with_goes_to_another_whatever_it_is() {
 
 #[tokio::test]
 async fn a_server_that_refuses_is_not_asked_again_while_there_is_another() {
-    let refusing = async || Puppet::start(|_| Deed::Reset(Reason::REFUSED_STREAM)).await;
+    let refusing =
+        async || ScriptedServer::start(|_| Behavior::Reset(Reason::REFUSED_STREAM)).await;
     let (one, two) = (refusing().await, refusing().await);
     let server = nth(1, &[]).await;
     let mut client = greeter(&[one.addr, two.addr, server.addr]);
@@ -310,7 +311,7 @@ async fn a_call_waits_for_a_server_that_is_about_to_come() {
 
 #[tokio::test]
 async fn a_call_that_nobody_waits_for_is_called_off_whatever_its_request_does() {
-    let server = Puppet::start(|_| Deed::Begin).await;
+    let server = ScriptedServer::start(|_| Behavior::Begin).await;
     let mut client = greeter(&[server.addr]);
     let chat = within(client.say_hello_bidi_stream(tokio_stream::pending())).await;
     drop(chat.expect("a head"));
@@ -324,7 +325,7 @@ async fn a_call_that_nobody_waits_for_is_called_off_whatever_its_request_does() 
 
 #[tokio::test]
 async fn a_stream_that_is_always_ready_ends_at_its_deadline() {
-    let server = Puppet::start(|_| Deed::Flood).await;
+    let server = ScriptedServer::start(|_| Behavior::Flood).await;
     let mut client = greeter(&[server.addr]);
     let mut request = Request::new(hello("you"));
     request.set_timeout(Duration::from_secs(1));
@@ -355,24 +356,25 @@ async fn behind_a_balancer_of_connections_nobody_is_no_server() {
 }
 
 /// One server, which does this to the first request and that to all others.
-async fn puppet(first: Deed, then: Deed) -> (Puppet, Greeter) {
-    let puppet = Puppet::start(move |nth| if nth == 0 { first } else { then }).await;
-    let client = greeter(&[puppet.addr]);
-    (puppet, client)
+async fn scripted_server(first: Behavior, then: Behavior) -> (ScriptedServer, Greeter) {
+    let scripted_server =
+        ScriptedServer::start(move |nth| if nth == 0 { first } else { then }).await;
+    let client = greeter(&[scripted_server.addr]);
+    (scripted_server, client)
 }
 
-const OK: Deed = Deed::Answer(200, &[GRPC, ("grpc-status", "0")]);
+const OK: Behavior = Behavior::Answer(200, &[GRPC, ("grpc-status", "0")]);
 
 #[tokio::test]
 async fn what_a_server_may_have_begun_with_is_tried_again_only_if_it_is_idempotent() {
-    let pages = [429, 502, 503, 504].map(Deed::Page);
-    for trouble in [UNAVAILABLE, Deed::HangUp].into_iter().chain(pages) {
-        let (server, mut client) = puppet(trouble, UNAVAILABLE).await;
+    let pages = [429, 502, 503, 504].map(Behavior::Page);
+    for trouble in [UNAVAILABLE, Behavior::HangUp].into_iter().chain(pages) {
+        let (server, mut client) = scripted_server(trouble, UNAVAILABLE).await;
         let status = chat(&mut client).await.expect_err("no second try");
         assert_eq!(status.code(), Code::Unavailable, "{trouble:?}: {status}");
         assert_eq!(server.seen().len(), 1, "{trouble:?}");
 
-        let (server, mut client) = puppet(trouble, OK).await;
+        let (server, mut client) = scripted_server(trouble, OK).await;
         // An answer without a message, which is a second try's.
         let status = within(client.say_hello(hello("you")))
             .await
@@ -392,23 +394,23 @@ async fn what_a_server_may_have_begun_with_is_tried_again_only_if_it_is_idempote
 #[tokio::test]
 async fn other_failures_are_final() {
     for (trouble, code) in [
-        (Deed::Reset(Reason::INTERNAL_ERROR), Code::Internal),
-        (Deed::Reset(Reason::CANCEL), Code::Cancelled),
+        (Behavior::Reset(Reason::INTERNAL_ERROR), Code::Internal),
+        (Behavior::Reset(Reason::CANCEL), Code::Cancelled),
         (
-            Deed::Reset(Reason::ENHANCE_YOUR_CALM),
+            Behavior::Reset(Reason::ENHANCE_YOUR_CALM),
             Code::ResourceExhausted,
         ),
         (
-            Deed::Answer(200, &[GRPC, ("grpc-status", "9")]),
+            Behavior::Answer(200, &[GRPC, ("grpc-status", "9")]),
             Code::FailedPrecondition,
         ),
-        (Deed::Page(403), Code::PermissionDenied),
-        (Deed::Page(404), Code::Unimplemented),
-        (Deed::Page(464), Code::Unknown),
+        (Behavior::Page(403), Code::PermissionDenied),
+        (Behavior::Page(404), Code::Unimplemented),
+        (Behavior::Page(464), Code::Unknown),
         // As some proxies end what has been idle for too long.
-        (Deed::Answer(200, &[GRPC]), Code::Unknown),
+        (Behavior::Answer(200, &[GRPC]), Code::Unknown),
     ] {
-        let (server, mut client) = puppet(trouble, OK).await;
+        let (server, mut client) = scripted_server(trouble, OK).await;
         let status = greeted(&mut client).await.expect_err("no second try");
         assert_eq!(status.code(), code, "{trouble:?}: {status}");
         assert_eq!(server.seen().len(), 1, "{trouble:?}");
@@ -418,10 +420,10 @@ async fn other_failures_are_final() {
 #[tokio::test]
 async fn a_stream_that_something_has_ended_is_told_from_one_that_the_server_has() {
     for (end, is_cut) in [
-        (Deed::Answer(200, &[GRPC]), true),
-        (Deed::Answer(200, &[GRPC, ("grpc-status", "2")]), false),
+        (Behavior::Answer(200, &[GRPC]), true),
+        (Behavior::Answer(200, &[GRPC, ("grpc-status", "2")]), false),
     ] {
-        let (_server, mut client) = puppet(end, end).await;
+        let (_server, mut client) = scripted_server(end, end).await;
         let status = chat(&mut client).await.expect_err("an end");
         assert_eq!(status.code(), Code::Unknown, "{status}");
         assert_eq!(status.source().is_some(), is_cut, "{status:?}");
@@ -430,7 +432,7 @@ async fn a_stream_that_something_has_ended_is_told_from_one_that_the_server_has(
 
 #[tokio::test]
 async fn a_server_may_say_when_to_come_back_or_not_to() {
-    const IN_300_MS: Deed = Deed::Answer(
+    const IN_300_MS: Behavior = Behavior::Answer(
         200,
         &[
             GRPC,
@@ -438,7 +440,7 @@ async fn a_server_may_say_when_to_come_back_or_not_to() {
             ("grpc-retry-pushback-ms", "300"),
         ],
     );
-    const NEVER: Deed = Deed::Answer(
+    const NEVER: Behavior = Behavior::Answer(
         200,
         &[
             GRPC,
@@ -446,7 +448,7 @@ async fn a_server_may_say_when_to_come_back_or_not_to() {
             ("grpc-retry-pushback-ms", "-1"),
         ],
     );
-    let (server, mut client) = puppet(IN_300_MS, OK).await;
+    let (server, mut client) = scripted_server(IN_300_MS, OK).await;
     let began = std::time::Instant::now();
     greeted(&mut client).await.expect_err("no message");
     assert!(
@@ -457,7 +459,7 @@ async fn a_server_may_say_when_to_come_back_or_not_to() {
     assert_eq!(server.seen().len(), 2);
 
     // Not if there is no time for it.
-    let (server, mut client) = puppet(IN_300_MS, OK).await;
+    let (server, mut client) = scripted_server(IN_300_MS, OK).await;
     let mut request = Request::new(hello("you"));
     request.set_timeout(Duration::from_millis(299));
     let status = within(client.say_hello(request))
@@ -466,7 +468,7 @@ async fn a_server_may_say_when_to_come_back_or_not_to() {
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(server.seen().len(), 1);
 
-    let (server, mut client) = puppet(NEVER, OK).await;
+    let (server, mut client) = scripted_server(NEVER, OK).await;
     let status = greeted(&mut client).await.expect_err("no second try");
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(server.seen().len(), 1);
@@ -475,7 +477,7 @@ async fn a_server_may_say_when_to_come_back_or_not_to() {
 #[tokio::test]
 async fn second_tries_have_a_budget() {
     const CALLS: usize = 400;
-    let server = Puppet::start(|_| UNAVAILABLE).await;
+    let server = ScriptedServer::start(|_| UNAVAILABLE).await;
     let client = greeter(&[server.addr]);
     let mut calls = JoinSet::new();
     for _ in 0..CALLS {
@@ -490,7 +492,8 @@ async fn second_tries_have_a_budget() {
 
 #[tokio::test]
 async fn a_deadline_bounds_all_attempts_and_the_whole_stream() {
-    let (server, mut client) = puppet(Deed::Reset(Reason::REFUSED_STREAM), Deed::Begin).await;
+    let (server, mut client) =
+        scripted_server(Behavior::Reset(Reason::REFUSED_STREAM), Behavior::Begin).await;
     let mut request = Request::new(hello("you"));
     request.set_timeout(Duration::from_millis(500));
     let stream = within(client.say_hello_stream_reply(request)).await;

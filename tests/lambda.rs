@@ -6,7 +6,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use harness::{
-    FaultProxy, Function, Outcome, Process, Puppet, Seen, UNAVAILABLE, command, framed,
+    FaultProxy, Function, Outcome, Process, ScriptedServer, Seen, UNAVAILABLE, command, framed,
     of_api_gateway, output,
 };
 use http::{HeaderMap, HeaderName, Request, Response};
@@ -522,11 +522,11 @@ async fn the_caller_fails_with_the_code_in_the_type() {
 
 #[tokio::test]
 async fn the_caller_tries_again_what_may_be_tried_again() {
-    let puppet = Puppet::start(|_| UNAVAILABLE).await;
-    let function = caller(&format!("http://{}", puppet.addr)).await;
+    let scripted_server = ScriptedServer::start(|_| UNAVAILABLE).await;
+    let function = caller(&format!("http://{}", scripted_server.addr)).await;
     let error = function.invoke(&ada()).await.expect_err("unavailable");
     assert_eq!(error["errorType"], "Grpc.Unavailable", "{error}");
-    let seen = puppet.seen();
+    let seen = scripted_server.seen();
     let again = |seen: &Seen| seen.headers.contains_key("grpc-previous-rpc-attempts");
     assert!(seen.iter().any(again), "by the channel: {seen:?}");
     let anew = seen.iter().filter(|seen| !again(seen));

@@ -77,7 +77,8 @@ fn imports_point_one_way() {
 }
 
 /// The folders of the chassis, from the top.
-const LAYERS: [&str; 9] = [
+const LAYERS: [&str; 10] = [
+    "fuzzing",
     "process",
     "server",
     "connection",
@@ -92,9 +93,10 @@ const LAYERS: [&str; 9] = [
 /// The layer that a file of the chassis is in; None for what is in no folder.
 fn layer(path: &Path) -> Option<usize> {
     let root = Path::new(ROOT).join("services/chassis/src");
-    let folder = path.strip_prefix(root).ok()?.parent()?.to_str()?;
+    let mut folders = path.strip_prefix(root).ok()?.parent()?.iter();
+    let folder = folders.next()?.to_str()?;
     let layer = LAYERS.iter().position(|layer| *layer == folder);
-    assert!(folder.is_empty() || layer.is_some(), "{folder} is no layer");
+    assert!(layer.is_some(), "{folder} is no layer");
     layer
 }
 
@@ -334,4 +336,77 @@ fn every_variable_of_what_is_deployed_is_exported_by_its_guide() {
             assert!(found, "{folder}: {variable} is exported nowhere");
         }
     }
+}
+
+/// The name and version of each package that a file names, without the extras, which a lock file lists.
+fn packages(file: &Path) -> Vec<(String, String)> {
+    let text = fs::read_to_string(file).expect("text").to_lowercase();
+    let pairs = text.lines().filter_map(|line| line.split_once("=="));
+    let up_to = |text: &str, ends: &[char]| text.split(ends).next().expect("a part").to_owned();
+    pairs
+        .map(|(name, version)| (up_to(name, &['[']), up_to(version, &[' ', ';'])))
+        .collect()
+}
+
+#[test]
+fn every_python_package_that_is_asked_for_is_locked_with_hashes() {
+    let locks = files("txt", &["tests/full/requirements"]);
+    assert!(locks.len() > 5, "{} files", locks.len());
+    for (path, text) in locks {
+        let locked = packages(&path);
+        for asked in packages(&path.with_extension("in")) {
+            let found = locked.contains(&asked);
+            assert!(found, "{}: no {asked:?}: tests/full/lock", path.display());
+        }
+        // The first line says which command makes the file.
+        let all = text.lines().skip(2).collect::<Vec<_>>().join("\n");
+        assert!(!all.contains("://"), "{}: a host", path.display());
+        for entry in all.split("\n").filter(|line| line.contains("==")) {
+            assert!(entry.ends_with('\\'), "{}: {entry}", path.display());
+        }
+        let hashes = all.matches("--hash=sha256:").count();
+        assert!(hashes >= locked.len(), "{}", path.display());
+    }
+}
+
+#[test]
+fn every_node_package_is_locked_with_its_hash_and_names_no_host() {
+    for folder in ["tests/full", "ecs/cdk"] {
+        let path = Path::new(ROOT).join(folder).join("package-lock.json");
+        let lock = fs::read_to_string(path).expect("text");
+        let lock: Value = serde_json::from_str(&lock).expect("JSON");
+        let packages = lock["packages"].as_object().expect("packages");
+        // The first is the folder itself.
+        assert!(packages.len() > 5, "{folder}");
+        for (name, package) in packages.iter().filter(|(name, _)| !name.is_empty()) {
+            // What another package has in itself comes under its hash.
+            let inside = package["inBundle"] == true;
+            let hashed = package["integrity"]
+                .as_str()
+                .is_some_and(|hash| hash.starts_with("sha512-"));
+            assert!(inside || hashed, "{folder}: {name}");
+            assert!(package["resolved"].is_null(), "{folder}: {name}");
+        }
+    }
+}
+
+/// What stands between these in a file of the workspace.
+fn between(file: &str, before: &str, after: char) -> String {
+    let text = fs::read_to_string(Path::new(ROOT).join(file)).expect("text");
+    let rest = text.split_once(before).expect(before).1;
+    rest.split_once(after).expect("an end").0.to_owned()
+}
+
+#[test]
+fn images_are_built_with_one_version_of_rust_which_the_documents_name_and_this_code_can_do_with() {
+    let tag = between("docker/Dockerfile", "\nARG BUILDER=rust:", '\n');
+    assert_eq!(between("docs/docker.md", "`BUILDER` (rust:", ')'), tag);
+    let numbers = |version: &str| -> Vec<u32> {
+        let parts = version.split('.').map(str::parse);
+        parts.map(|part| part.expect("a number")).collect()
+    };
+    let release = numbers(tag.split_once('-').expect("a Debian").0);
+    assert_eq!(release.len(), 3, "{tag} moves on by itself");
+    let least = numbers(&between("Cargo.toml", "rust-version = \"", '"'));
+    assert!(release >= least, "{release:?} < {least:?}");
 }

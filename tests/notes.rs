@@ -773,7 +773,7 @@ async fn each_change_is_logged_once_however_many_calls_fail() {
     // One as the connection breaks, perhaps, and one as the next is refused: no reason twice.
     assert!((1..=2).contains(&away.len()), "{said:?}");
     assert!(
-        away.iter().all(|line| line[..2] == ["WARN", "away"]),
+        away.iter().all(|line| line[..2] == ["WARN", "unavailable"]),
         "{said:?}"
     );
     assert!(away.windows(2).all(|pair| pair[0] != pair[1]), "{said:?}");

@@ -426,7 +426,7 @@ async fn a_bad_features_file_stops_the_start_with_one_line_and_code_1() {
         ("7".to_owned(), "expected an array of features"),
         (
             format!("[{place},{place}]"),
-            "entry 2: the same place as entry 1",
+            "entry 2: the same location as entry 1",
         ),
         (
             format!("[{}]", place.replace('1', "900000001")),

@@ -192,7 +192,9 @@ async fn a_key_that_is_damaged_later_is_shown_neither_in_the_log_nor_by_readyz()
         (Damage::Letter(60, '%'), "base64 is damaged"),
     ] {
         fs::write(&path, damage.done(&key)).expect("written");
-        let line = server.log("keeping the old certificates").await;
+        let line = server
+            .log("reload of certificates failed; keeping the previous")
+            .await;
         assert_secret(&line.to_string(), &key);
         let problem = line["problem"].as_str().expect("a problem");
         assert!(

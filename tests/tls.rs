@@ -267,7 +267,7 @@ async fn new_certificates_that_are_no_good_are_told_and_the_old_ones_kept() {
     let (status, text) = readiness(&server, |text| text != "serving").await;
     assert_eq!(status, 200, "it serves");
     assert!(
-        text.contains("keeping the old certificates: TLS_CERT="),
+        text.contains("certificates not reloaded, previous in use: TLS_CERT="),
         "{text}"
     );
     let (_, metrics) = get(server.admin, "/metrics").await;
@@ -353,7 +353,7 @@ async fn new_rules_are_used_without_a_restart_and_bad_ones_are_told_and_not_used
     let (status, text) = readiness(&server, |text| text != "serving").await;
     assert_eq!(status, 200, "it serves");
     assert!(
-        text.contains("keeping the old rules: ALLOW_FILE="),
+        text.contains("rules not reloaded, previous in use: ALLOW_FILE="),
         "{text}"
     );
     assert!(text.contains("line 2"), "{text}");

@@ -2,7 +2,7 @@
 
 use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 
-use harness::finding::percentile;
+use harness::measurement::percentile;
 use tempfile::NamedTempFile;
 use tokio::process::Command;
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use harness::finding::percentile;
+use harness::measurement::percentile;
 use tokio::{process::Command, task::spawn_blocking};
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::{fs, net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
 
-use harness::{PATIENCE, usage};
+use harness::{PATIENCE, proc_stats};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, copy, sink},
@@ -50,17 +50,17 @@ impl Server {
 
     /// The processor time that it has used so far.
     pub(crate) fn cpu(&self) -> Duration {
-        usage::cpu(&self.child)
+        proc_stats::cpu(&self.child)
     }
 
     /// Resident memory in bytes.
     pub(crate) fn rss(&self) -> u64 {
-        usage::rss(&self.child)
+        proc_stats::rss(&self.child)
     }
 
     /// The most that it was.
     pub(crate) fn peak_rss(&self) -> u64 {
-        usage::peak_rss(&self.child)
+        proc_stats::peak_rss(&self.child)
     }
 
     /// Ends it, and waits until it has.

@@ -7,6 +7,8 @@ import itertools
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -218,6 +220,30 @@ def registry(tmp_path):
         process.terminate()
 
 
+def default_builder():
+    return re.search("^ARG BUILDER=(.*)$", (ROOT / "docker/Dockerfile").read_text(), re.MULTILINE)[1]
+
+
+def test_all_of_a_release_is_built_with_the_image_that_the_tag_of_its_builder_names_now(images, registry, tmp_path):
+    # Any image will do, for nothing is built: the engine is asked for digests only.
+    builder = f"{registry}/builder:1"
+    output("docker", "tag", "greeter", builder)
+    output("docker", "push", "--quiet", builder)
+    pinned = f"{builder}@{inspect(builder, 'index .RepoDigests 0').partition('@')[2]}"
+    engine = tmp_path / "docker"
+    engine.write_text(f"""#!/bin/sh
+        echo "$@" >>{tmp_path}/commands
+        case $1 in image | buildx) exec {shutil.which("docker")} "$@" ;; esac
+    """)
+    engine.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "BUILDER": builder}
+    output("docker/push-ecr.sh", "example.com/suite", "greeter", env=environment)
+    commands = (tmp_path / "commands").read_text().splitlines()
+    builds = [command.split() for command in commands if command.startswith("build ")]
+    assert len(builds) == 2
+    assert all({f"BUILDER={pinned}", f"grpc-suite.builder={pinned}"} <= set(build) for build in builds)
+
+
 def test_images_are_pushed_and_pulled_back_by_digest(images, registry):
     environment = os.environ | {"ARCHITECTURES": ARCHITECTURE, "VERSION": "1.2.3", "SOURCE": "https://example.com"}
     printed = output(
@@ -230,6 +256,8 @@ def test_images_are_pushed_and_pulled_back_by_digest(images, registry):
         named = {key.rpartition(".")[2]: value for key, value in labels.items()}
         assert (named["title"], named["version"], named["source"]) == (name, "1.2.3", "https://example.com")
         assert named["revision"].startswith(output("git", "rev-parse", "HEAD"))
+        builder = re.escape(os.environ.get("BUILDER", default_builder()))
+        assert re.fullmatch(builder + "@sha256:[0-9a-f]{64}", labels["grpc-suite.builder"])
         assert output("docker", "run", "--rm", *CONFINED, pushed, "--version").startswith(name)
 
 

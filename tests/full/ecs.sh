@@ -6,8 +6,8 @@ cd "$(dirname "$0")/../.."
 
 if ! command -v npm >/dev/null; then apt-get install -qq -y --no-install-recommends nodejs npm; fi
 # The dependencies of each go with nobody else's.
-tests/full/venv checkov checkov==3.3.30
-tests/full/venv moto 'moto[server]==5.2.5' awscli==1.46.2 cfn-lint==1.58.0 pytest==9.2.0
+tests/full/venv checkov
+tests/full/venv moto
 npm ci --silent --prefix ecs/cdk
 npm run --silent --prefix ecs/cdk build
 

@@ -17,8 +17,8 @@ import pytest
 import trustme
 
 from cluster import Cluster, Deployment
-from conftest import PATIENCE, ROOT
-from engine import build_as, eventually, inspect, output
+from conftest import BINARIES, PATIENCE, ROOT
+from engine import build_as, eventually, inspect, output, run
 from kustomize import document, with_value
 from paths import LAG, PORT, balancer, loopback, service
 from pods import Manifest
@@ -201,6 +201,28 @@ def test_a_pod_whose_certificate_it_does_not_trust_is_not_ready(deploy, cluster,
     [pod] = deploy("route-guide", variant="local+tls", wait=False).pods
     eventually(lambda: len(pod.container.answers["readiness"]) >= 3)
     assert pod.container.started.is_set() and pod.events == []
+
+
+# Memory
+
+
+def test_a_pod_lives_and_is_ready_under_every_attack_on_its_memory(deploy, capsys):
+    [pod] = deploy("greeter", wait=False).pods
+    eventually(lambda: pod.ready)
+    answers, container = pod.container.answers, pod.container.id
+    limit, with_swap = (int(inspect(container, f".HostConfig.{what}")) for what in ("Memory", "MemorySwap"))
+    before = len(answers["readiness"])
+    attack = [BINARIES / "measure", "--alone", "--at", f"{pod.address}:{SERVICES['greeter']}", "memory"]
+    found = run(*attack, text=True, timeout=4 * PATIENCE)
+    assert found.returncode == 0 and pod.exits == [], (found.stdout, pod.events)
+    after = len(answers["readiness"])
+    assert after - before >= 2
+    eventually(lambda: len(answers["readiness"]) > after)
+    assert all(answers["readiness"]) and all(answers["liveness"])
+    peak = int(process(pod)[0]["VmHWM"].split()[0]) * 1024
+    with capsys.disabled():
+        print(f"\n{peak / 2**20:.0f} MiB at most, of {limit / 2**20:.0f}")
+    assert peak < limit == with_swap and inspect(container, ".State.OOMKilled") == "false"
 
 
 # Rollouts

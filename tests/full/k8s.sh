@@ -5,10 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 tests/full/tools
-tests/full/stand-ins
+tests/full/local-images
 command -v kubectl >/dev/null || tests/full/trixie target/full/trixie kubectl
 # Its dependencies go with nobody else's.
-tests/full/venv checkov checkov==3.3.30
+tests/full/venv checkov
 set -a
 . target/full/images.env
 export PATH=$PWD/target/full/venv/bin:$PATH:$PWD/target/full/trixie/usr/bin

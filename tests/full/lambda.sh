@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-tests/full/venv lambda cargo-lambda==1.9.2 cargo-zigbuild==0.24.0
+tests/full/venv lambda
 rustup --quiet target add aarch64-unknown-linux-gnu
 
 # Optimizing as for a release takes longer than all else here, and changes nothing but speed and size.

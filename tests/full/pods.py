@@ -111,7 +111,8 @@ def bounds(resources):
         # The memory that is asked for is the scheduler's affair.
         requests.pop("memory")
         shares, memory = SHARES * quantity(requests.pop("cpu")), quantity(limits.pop("memory"))
-    return [f"--cpu-shares={shares:.0f}", f"--memory={memory:.0f}"]
+    # The engine would let it swap as much again.
+    return [f"--cpu-shares={shares:.0f}", f"--memory={memory:.0f}", f"--memory-swap={memory:.0f}"]
 
 
 def quantity(text):

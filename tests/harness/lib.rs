@@ -16,22 +16,22 @@ pub mod cases;
 mod conversation;
 mod fault_proxy;
 pub mod features;
-pub mod finding;
 pub mod frames;
 mod lambda;
+pub mod measurement;
+pub mod proc_stats;
 mod process;
-mod puppet;
 mod raw;
 pub mod redis;
-pub mod usage;
+mod scripted_server;
 
 pub use conversation::{Call, Conversation, Ending, framed};
 pub use fault_proxy::FaultProxy;
 pub use lambda::{Function, Outcome, of_api_gateway};
 pub use process::{Process, command, installed, output, raise_file_limit, send_signal};
-pub use puppet::{Deed, GRPC, Puppet, Seen, UNAVAILABLE, leaving};
 pub use raw::{Answer, PREFACE, get, raw};
 pub use redis::{Cluster, Redis};
+pub use scripted_server::{Behavior, GRPC, ScriptedServer, Seen, UNAVAILABLE, leaving};
 
 /// Longer than anything here takes, and shorter than the servers' default drain: only what hangs, or
 /// does not heed its settings, gets this far.

@@ -22,7 +22,7 @@ use cases::Case;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "interop-client", version)]
 struct CommandLine {
-    /// Whom to call: http://HOST:PORT, https://HOST:PORT, or HOST:PORT
+    /// Target: http://HOST:PORT, https://HOST:PORT, or HOST:PORT
     #[arg(long)]
     addr: String,
 

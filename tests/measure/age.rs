@@ -9,8 +9,8 @@ use tokio::{
 };
 
 use crate::{
-    finding::{Finding, time},
-    subject::{GREETER, Setup, Side, Subject},
+    measurement::{Measurement, time},
+    server_under_test::{GREETER, ServerUnderTest, Setup, Side},
     wire::{
         self, ACK, DATA, EMPTY_MESSAGE, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING,
         SETTINGS,
@@ -26,7 +26,7 @@ struct Life {
     served: bool,
 }
 
-pub(crate) async fn age(side: Side) -> Finding {
+pub(crate) async fn age(side: Side) -> Measurement {
     let setup = Setup {
         ours: &[
             "--max-connection-age",
@@ -37,7 +37,7 @@ pub(crate) async fn age(side: Side) -> Finding {
         plain: &["--age", "2", "--grace", "1"],
         ..GREETER
     };
-    let subject = Subject::start(side, setup).await;
+    let subject = ServerUnderTest::start(side, setup).await;
     let mut connections = JoinSet::new();
     for nth in 0..CONNECTIONS {
         connections.spawn(live(
@@ -55,7 +55,7 @@ pub(crate) async fn age(side: Side) -> Finding {
     let in_window =
         |age: Option<Duration>| age.is_some_and(|age| (1.79..=2.25).contains(&age.as_secs_f64()));
     let spread = chi_square(&ages);
-    Finding::new()
+    Measurement::new()
         .goal(
             ages.len() == lives.len(),
             format!("GOAWAY to {}", ages.len()),

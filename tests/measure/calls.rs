@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     client::{Bare, code},
-    finding::{Finding, time},
-    subject::{ROUTE_GUIDE, Side, Subject},
+    measurement::{Measurement, time},
+    server_under_test::{ROUTE_GUIDE, ServerUnderTest, Side},
 };
 
 /// A method of each kind and a first message. All but Watch wait for more of their request, so none
@@ -24,10 +24,10 @@ const ENDLESS: [(&str, &str, Option<&[u8]>); 4] = [
     ("bidi", "/routeguide.RouteGuide/RouteChat", None),
 ];
 
-pub(crate) async fn deadline(side: Side) -> Finding {
+pub(crate) async fn deadline(side: Side) -> Measurement {
     const RUNS: usize = 20;
-    let subject = Subject::start(side, ROUTE_GUIDE).await;
-    let mut finding = Finding::new();
+    let subject = ServerUnderTest::start(side, ROUTE_GUIDE).await;
+    let mut measurement = Measurement::new();
     for (kind, path, message) in ENDLESS {
         let mut client = Bare::connect(subject.addr).await;
         let mut worst = Some(Duration::ZERO);
@@ -42,17 +42,17 @@ pub(crate) async fn deadline(side: Side) -> Finding {
         }
         codes.sort();
         codes.dedup();
-        finding = finding.by(
+        measurement = measurement.by(
             worst,
             Duration::from_millis(20),
             format!("{kind} {}", time(worst)),
         );
         if worst.is_some() {
             let status = format!("status {}", codes.join(", "));
-            finding = finding.goal(codes == ["4"], status);
+            measurement = measurement.goal(codes == ["4"], status);
         }
     }
-    finding
+    measurement
 }
 
 /// How long after its deadline the call ends, and how; none if it does not end.
@@ -80,10 +80,10 @@ async fn lateness(
     Some((late, code.unwrap_or_else(|error| error.to_string())))
 }
 
-pub(crate) async fn cancel(side: Side) -> Finding {
+pub(crate) async fn cancel(side: Side) -> Measurement {
     const CALLS: usize = 10_000;
     const AT_ONCE: usize = 50;
-    let mut subject = Subject::start(side, ROUTE_GUIDE).await;
+    let mut subject = ServerUnderTest::start(side, ROUTE_GUIDE).await;
     let mut client = Bare::connect(subject.addr).await;
 
     let mut worst = Some(Duration::ZERO);
@@ -107,7 +107,7 @@ pub(crate) async fn cancel(side: Side) -> Finding {
     }
     wait_for_none(&mut subject).await;
     let (_, committed) = subject.record_routes().await;
-    Finding::new()
+    Measurement::new()
         .by(
             worst,
             Duration::from_millis(50),
@@ -117,7 +117,7 @@ pub(crate) async fn cancel(side: Side) -> Finding {
 }
 
 /// How long a handler goes on after RST_STREAM.
-async fn handler_outlives(subject: &mut Subject, client: &mut Bare) -> Option<Duration> {
+async fn handler_outlives(subject: &mut ServerUnderTest, client: &mut Bare) -> Option<Duration> {
     let mut call = begin_route(client).await;
     while subject.record_routes().await.0 == 0 {}
     let began = Instant::now();
@@ -139,7 +139,7 @@ async fn begin_route(client: &mut Bare) -> crate::client::Call {
     call
 }
 
-async fn wait_for_none(subject: &mut Subject) {
+async fn wait_for_none(subject: &mut ServerUnderTest) {
     while subject.record_routes().await.0 > 0 {
         sleep(Duration::from_micros(200)).await;
     }

@@ -23,14 +23,14 @@ use tokio_rustls::TlsConnector;
 use crate::{
     authority::{Authority, connect},
     client::Bare,
-    finding::{Finding, time},
-    subject::{ROUTE_GUIDE, Setup, Side, Subject},
+    measurement::{Measurement, time},
+    server_under_test::{ROUTE_GUIDE, ServerUnderTest, Setup, Side},
 };
 
 const METHOD: &str = "/routeguide.RouteGuide/GetFeature";
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(crate) async fn rotations(side: Side, rotations: usize) -> Finding {
+pub(crate) async fn rotations(side: Side, rotations: usize) -> Measurement {
     let authority = Authority::new();
     authority.issue("0", "127.0.0.1");
     turn_to(&authority, "0");
@@ -41,7 +41,7 @@ pub(crate) async fn rotations(side: Side, rotations: usize) -> Finding {
         plain: &flags,
         ..ROUTE_GUIDE
     };
-    let subject = Subject::start(side, setup).await;
+    let subject = ServerUnderTest::start(side, setup).await;
 
     let load = Arc::new(Load::default());
     let mut clients = JoinSet::new();
@@ -58,7 +58,7 @@ pub(crate) async fn rotations(side: Side, rotations: usize) -> Finding {
     load.stop.store(true, Relaxed);
     clients.join_all().await;
     let (calls, failed) = (load.calls.load(Relaxed), load.failed.load(Relaxed));
-    Finding::new()
+    Measurement::new()
         .by(
             worst,
             PATIENCE,
@@ -143,9 +143,9 @@ async fn call(
     Some((certificate, status))
 }
 
-pub(crate) async fn mtls(side: Side) -> Finding {
+pub(crate) async fn mtls(side: Side) -> Measurement {
     if side == Side::Plain {
-        return Finding::new().note("n/a: knows no identities");
+        return Measurement::new().note("n/a: knows no identities");
     }
     let authority = Authority::new();
     let folders = ["127.0.0.1", "allowed.test", "other.test"].map(|name| {
@@ -165,9 +165,9 @@ pub(crate) async fn mtls(side: Side) -> Finding {
         ours: flags.as_flattened(),
         ..ROUTE_GUIDE
     };
-    let subject = Subject::start(side, setup).await;
+    let subject = ServerUnderTest::start(side, setup).await;
 
-    let mut finding = Finding::new();
+    let mut measurement = Measurement::new();
     for (who, folder, expected) in [
         ("allowed", Some(allowed), Some("0")),
         ("another", Some(other), Some("7")),
@@ -178,7 +178,7 @@ pub(crate) async fn mtls(side: Side) -> Finding {
         let text = status
             .as_deref()
             .map_or("refused".to_owned(), |status| format!("status {status}"));
-        finding = finding.goal(status.as_deref() == expected, format!("{who}: {text}"));
+        measurement = measurement.goal(status.as_deref() == expected, format!("{who}: {text}"));
     }
-    finding
+    measurement
 }

@@ -9,15 +9,15 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
-    finding::{Finding, percentile, time},
-    subject::Side,
+    measurement::{Measurement, percentile, time},
+    server_under_test::Side,
 };
 
 const RUNS: usize = 20;
 
-pub(crate) async fn cold_start(side: Side) -> Finding {
+pub(crate) async fn cold_start(side: Side) -> Measurement {
     if side == Side::Plain {
-        return Finding::new().note("n/a: is no function");
+        return Measurement::new().note("n/a: is no function");
     }
     let server = Process::start("greeter", &[]).await;
     let url = format!("http://{}", server.addr);
@@ -33,7 +33,7 @@ pub(crate) async fn cold_start(side: Side) -> Finding {
         callers.push(answer("greeter-caller", &told, &json!({"name": "Ada"}), greets).await);
     }
     let median = |mut times: Vec<Duration>| time(percentile(&mut times, 0.5));
-    Finding::new()
+    Measurement::new()
         .note(format!("the server {}", median(servers)))
         .note(format!("greeter-lambda {}", median(greeters)))
         .note(format!("greeter-caller {}", median(callers)))

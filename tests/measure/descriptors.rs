@@ -10,17 +10,17 @@ use tokio::{
 
 use crate::{
     client::Bare,
-    finding::{Finding, time, within},
-    subject::{GREETER, Setup, Side, Subject},
+    measurement::{Measurement, time, within},
+    server_under_test::{GREETER, ServerUnderTest, Setup, Side},
 };
 
-pub(crate) async fn emfile(side: Side) -> Finding {
+pub(crate) async fn emfile(side: Side) -> Measurement {
     const HELD: Duration = Duration::from_secs(2);
     let setup = Setup {
         run: "ulimit -n 64 && exec",
         ..GREETER
     };
-    let subject = Subject::start(side, setup).await;
+    let subject = ServerUnderTest::start(side, setup).await;
     let mut attempts = JoinSet::new();
     for _ in 0..200 {
         attempts.spawn(TcpStream::connect(subject.addr));
@@ -43,7 +43,7 @@ pub(crate) async fn emfile(side: Side) -> Finding {
         .await
         .ok()
         .map(|()| began.elapsed());
-    Finding::new()
+    Measurement::new()
         .figure(cpu <= 5.0, format!("{cpu:.1} % of a core"))
         .likely(
             within(recovered, Duration::from_secs(1)),

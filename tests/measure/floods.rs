@@ -7,8 +7,8 @@ use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use crate::{
     client::GoodClient,
-    finding::{Finding, growth},
-    subject::{GREETER, Side, Subject},
+    measurement::{Measurement, growth},
+    server_under_test::{GREETER, ServerUnderTest, Side},
     wire::{
         self, ACK, END_HEADERS, Frames, GOAWAY, HEADERS, PING, RST_STREAM, WHOLE_WINDOW,
         WINDOW_UPDATE,
@@ -33,7 +33,7 @@ impl Flood {
     }
 }
 
-pub(crate) async fn rapid_reset(side: Side) -> Finding {
+pub(crate) async fn rapid_reset(side: Side) -> Measurement {
     // As short as can be: three fields of the static table (RFC 7541, A).
     let block = vec![0x83, 0x86, 0x84];
     resets(side, block, |out, stream| {
@@ -43,16 +43,16 @@ pub(crate) async fn rapid_reset(side: Side) -> Finding {
 }
 
 /// The server is made to reset the stream: a window that was open cannot be opened by 2^31 - 1 more.
-pub(crate) async fn made_you_reset(side: Side) -> Finding {
+pub(crate) async fn made_you_reset(side: Side) -> Measurement {
     resets(side, wire::call(CHAT), |out, stream| {
         wire::frame(out, WINDOW_UPDATE, 0, stream, &WHOLE_WINDOW);
     })
     .await
 }
 
-async fn resets(side: Side, block: Vec<u8>, reset: fn(&mut Vec<u8>, u32)) -> Finding {
+async fn resets(side: Side, block: Vec<u8>, reset: fn(&mut Vec<u8>, u32)) -> Measurement {
     const STREAMS: u32 = 1_000_000;
-    let subject = Subject::start(side, GREETER).await;
+    let subject = ServerUnderTest::start(side, GREETER).await;
     let good = GoodClient::start(subject.addr);
     tokio::time::sleep(Duration::from_millis(200)).await;
     let before = subject.rss();
@@ -65,7 +65,7 @@ async fn resets(side: Side, block: Vec<u8>, reset: fn(&mut Vec<u8>, u32)) -> Fin
     } else {
         format!("never closed, {STREAMS} streams")
     };
-    Finding::new()
+    Measurement::new()
         .goal(flood.closed && streams <= 1100, closed)
         .figure(mb <= 20.0, rss)
         .goal(
@@ -74,9 +74,9 @@ async fn resets(side: Side, block: Vec<u8>, reset: fn(&mut Vec<u8>, u32)) -> Fin
         )
 }
 
-pub(crate) async fn streams(side: Side) -> Finding {
+pub(crate) async fn streams(side: Side) -> Measurement {
     const STREAMS: u32 = 20_000;
-    let subject = Subject::start(side, GREETER).await;
+    let subject = ServerUnderTest::start(side, GREETER).await;
     let before = subject.rss();
     let flood = flood(subject.addr, STREAMS, wire::call(CHAT), |_, _| {}).await;
     let (mb, rss) = growth(before, subject.peak_rss());
@@ -86,13 +86,13 @@ pub(crate) async fn streams(side: Side) -> Finding {
         STREAMS
     };
     let admitted = opened - flood.resets;
-    let finding = Finding::new()
+    let measurement = Measurement::new()
         .goal(admitted <= 200, format!("{admitted} admitted"))
         .figure(mb <= 5.0, rss);
     if flood.closed {
-        finding.note(format!("closed at stream {opened}"))
+        measurement.note(format!("closed at stream {opened}"))
     } else {
-        finding
+        measurement
     }
 }
 

@@ -4,14 +4,14 @@ use futures_util::{StreamExt as _, stream};
 use harness::cases::{H2_DIFFERS, cases, play};
 
 use crate::{
-    finding::Finding,
-    subject::{GREETER, Side, Subject},
+    measurement::Measurement,
+    server_under_test::{GREETER, ServerUnderTest, Side},
 };
 
-pub(crate) async fn frames(side: Side) -> Finding {
+pub(crate) async fn frames(side: Side) -> Measurement {
     // Many, because each case that goes wrong waits for what does not come.
     const AT_ONCE: usize = 64;
-    let subject = Subject::start(side, GREETER).await;
+    let subject = ServerUnderTest::start(side, GREETER).await;
     let cases: Vec<_> = (cases().into_iter())
         .filter(|case| !in_h2(case.name))
         .collect();
@@ -22,7 +22,7 @@ pub(crate) async fn frames(side: Side) -> Finding {
         .count()
         .await;
     let all = cases.len();
-    Finding::new().goal(passed == all, format!("{passed} of {all}"))
+    Measurement::new().goal(passed == all, format!("{passed} of {all}"))
 }
 
 /// Whether it is h2, which both are made of, that does otherwise.

@@ -4,13 +4,14 @@
 
 use std::{
     io::{self, Write as _},
+    net::SocketAddr,
     pin::Pin,
     process::ExitCode,
     time::Duration,
 };
 
 use clap::Parser;
-use harness::finding::{self, Finding};
+use harness::measurement::{self, Measurement};
 
 mod age;
 mod authority;
@@ -26,13 +27,13 @@ mod memory;
 mod notes;
 mod overload;
 mod probes;
+mod server_under_test;
 mod shutdown;
 mod silent;
 mod soak;
-mod subject;
 mod wire;
 
-use subject::Side;
+use server_under_test::Side;
 
 /// Measures the suite's servers beside plain tonic
 #[derive(Debug, Clone, Parser)]
@@ -49,6 +50,9 @@ struct Options {
     /// How long to soak
     #[arg(long, default_value_t = 60)]
     minutes: u64,
+    /// For the row `memory`: attack this greeter, which somebody else runs and watches, in place of our own
+    #[arg(long)]
+    at: Option<SocketAddr>,
     /// Leave out plain tonic, which no goal is about
     #[arg(long)]
     alone: bool,
@@ -75,16 +79,16 @@ impl Options {
         self.of(minutes, 10 * SECOND)
     }
 
-    fn missed(&self, finding: &Finding) -> bool {
+    fn missed(&self, measurement: &Measurement) -> bool {
         if self.quick {
-            finding.wrong()
+            measurement.wrong()
         } else {
-            finding.missed()
+            measurement.missed()
         }
     }
 }
 
-type Measured = Pin<Box<dyn Future<Output = Finding>>>;
+type Measured = Pin<Box<dyn Future<Output = Measurement>>>;
 
 struct Row {
     name: &'static str,
@@ -159,7 +163,10 @@ const ROWS: &[Row] = &[
     Row {
         name: "memory",
         goal: "RSS < 256 MiB, the manifests' limit, under 40 to 125 connections that have it hold what they can",
-        measure: |side, _| Box::pin(memory::memory(side)),
+        measure: |side, options| match options.at {
+            Some(addr) => Box::pin(memory::of_another(addr)),
+            None => Box::pin(memory::memory(side)),
+        },
     },
     Row {
         name: "probes",
@@ -279,7 +286,7 @@ async fn main() -> io::Result<ExitCode> {
             }
         }
         let plain = match options.alone {
-            true => Finding::new(),
+            true => Measurement::new(),
             false => measure(Side::Plain, &options).await,
         };
         missed |= options.missed(&ours);

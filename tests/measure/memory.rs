@@ -1,17 +1,18 @@
 //! Peers that have the server hold as much memory as it lets them.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
+use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     task::JoinSet,
-    time::sleep,
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
     client::GoodClient,
-    finding::Finding,
-    subject::{GREETER, Setup, Side, Subject},
+    measurement::{self, Measurement},
+    server_under_test::{GREETER, ServerUnderTest, Setup, Side},
     wire::{self, DATA, END_HEADERS, END_STREAM, HEADERS, SETTINGS},
 };
 
@@ -35,35 +36,65 @@ const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionI
 /// What is sent on one stream.
 type Attack = fn(&mut Vec<u8>, u32);
 
-pub(crate) async fn memory(side: Side) -> Finding {
-    let attacks: [(&str, usize, Attack); 4] = [
-        ("replies that are not taken", 40, replies),
-        ("questions to reflection", 125, questions),
-        ("unread frames of five bytes", 40, small_frames),
-        ("requests and replies", 40, requests_and_replies),
-    ];
-    let mut finding = Finding::new();
-    for (name, connections, attack) in attacks {
-        let subject = Subject::start(side, MANIFEST).await;
-        let held = hold(&subject, connections, attack).await;
+/// What they are called, and on how many connections they come.
+const ATTACKS: [(&str, usize, Attack); 4] = [
+    ("replies that are not taken", 40, replies),
+    ("questions to reflection", 125, questions),
+    ("unread frames of five bytes", 40, small_frames),
+    ("requests and replies", 40, requests_and_replies),
+];
+
+pub(crate) async fn memory(side: Side) -> Measurement {
+    let mut measurement = Measurement::new();
+    for (name, connections, attack) in ATTACKS {
+        let subject = ServerUnderTest::start(side, MANIFEST).await;
+        let held = hold(subject.addr, connections, attack).await;
         sleep(Duration::from_secs(2)).await;
         let mebibytes = subject.peak_rss() as f64 / f64::from(1 << 20);
         let good = GoodClient::start(subject.addr);
         drop(held);
         sleep(Duration::from_millis(500)).await;
         good.stop();
-        finding = finding.figure(mebibytes < LIMIT, format!("{name}: {mebibytes:.0} MiB"));
+        measurement = measurement.figure(mebibytes < LIMIT, format!("{name}: {mebibytes:.0} MiB"));
     }
-    finding
+    measurement
+}
+
+/// Attacks a greeter that somebody else runs, confines and watches: how soon it serves again.
+pub(crate) async fn of_another(addr: SocketAddr) -> Measurement {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let mut measurement = Measurement::new();
+    for (name, connections, attack) in ATTACKS {
+        let held = hold(addr, connections, attack).await;
+        sleep(Duration::from_secs(1)).await;
+        drop(held);
+        let took = timeout(PATIENCE, served(addr)).await.ok();
+        let text = format!("{name}: serves after {}", measurement::time(took));
+        measurement = measurement.goal(took.is_some(), text);
+    }
+    measurement
+}
+
+/// How long it takes until a call is served.
+async fn served(addr: SocketAddr) -> Duration {
+    let began = Instant::now();
+    let mut client = GreeterClient::new(harness::channel(addr));
+    let request = HelloRequest {
+        name: "good".into(),
+    };
+    while client.say_hello(request.clone()).await.is_err() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    began.elapsed()
 }
 
 /// Opens 200 streams on each of so many connections, with a window of one byte for what comes back.
-async fn hold(subject: &Subject, connections: usize, attack: Attack) -> JoinSet<()> {
+async fn hold(addr: SocketAddr, connections: usize, attack: Attack) -> JoinSet<()> {
     const STREAMS: u32 = 200;
     const INITIAL_WINDOW_SIZE: [u8; 6] = [0, 4, 0, 0, 0, 1];
     let mut held = JoinSet::new();
     for _ in 0..connections {
-        let (mut reader, mut writer) = wire::connect(subject.addr).await.into_split();
+        let (mut reader, mut writer) = wire::connect(addr).await.into_split();
         held.spawn(async move {
             let mut heard = vec![0; 4096];
             while reader.read(&mut heard).await.is_ok_and(|read| read > 0) {}

@@ -6,8 +6,8 @@ use harness::redis::Redis;
 use proto::routeguide::{Point, RouteNote};
 
 use crate::{
-    finding::Finding,
-    subject::{ROUTE_GUIDE, Setup, Side, Subject},
+    measurement::Measurement,
+    server_under_test::{ROUTE_GUIDE, ServerUnderTest, Setup, Side},
 };
 
 mod callers;
@@ -27,24 +27,24 @@ pub(crate) use {
 /// What is measured of ours alone; nothing comes of it without a `redis-server`.
 pub(crate) async fn of_ours(
     side: Side,
-    measured: impl Future<Output = Option<Finding>>,
-) -> Finding {
+    measured: impl Future<Output = Option<Measurement>>,
+) -> Measurement {
     if side == Side::Plain {
-        return Finding::new().note("n/a: keeps no notes");
+        return Measurement::new().note("n/a: keeps no notes");
     }
-    let finding = measured.await;
-    finding.unwrap_or_else(|| Finding::new().goal(false, "redis-server is not installed"))
+    let measurement = measured.await;
+    measurement.unwrap_or_else(|| Measurement::new().goal(false, "redis-server is not installed"))
 }
 
 /// A server with these flags whose notes are at this URL, or in its memory.
-async fn start(url: Option<&str>, flags: &[&str]) -> Subject {
+async fn start(url: Option<&str>, flags: &[&str]) -> ServerUnderTest {
     let url = url.map(|url| ["--notes-url", url]);
     let flags = [url.as_ref().map_or(&[][..], |url| url), flags].concat();
     let setup = Setup {
         ours: &flags,
         ..ROUTE_GUIDE
     };
-    Subject::start(Side::Ours, setup).await
+    ServerUnderTest::start(Side::Ours, setup).await
 }
 
 fn note((latitude, longitude): (i32, i32), message: impl Into<String>) -> RouteNote {

@@ -6,21 +6,21 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::sync::oneshot;
 
 use crate::{
-    finding::{Finding, growth, percentile, time},
     load::{Load, Outcome},
-    subject::{GREETER, Setup, Side, Subject},
+    measurement::{Measurement, growth, percentile, time},
+    server_under_test::{GREETER, ServerUnderTest, Setup, Side},
 };
 
 const PEAK: Duration = Duration::from_secs(3);
 
 /// The server does nothing but HTTP/2, so that a call which is refused costs as much as one that is
 /// served.
-pub(crate) async fn saturation(side: Side, time_of_load: Duration) -> Finding {
+pub(crate) async fn saturation(side: Side, time_of_load: Duration) -> Measurement {
     overloaded(side, GREETER, [100, 8], time_of_load).await
 }
 
 /// The server has work to do for each call, and can do only so much of it at once.
-pub(crate) async fn overload(side: Side, time_of_load: Duration) -> Finding {
+pub(crate) async fn overload(side: Side, time_of_load: Duration) -> Measurement {
     let setup = Setup {
         binary: "busy-greeter",
         // As many again may wait as are worked on.
@@ -38,12 +38,12 @@ async fn overloaded(
     setup: Setup<'_>,
     for_peak: [usize; 2],
     time_of_load: Duration,
-) -> Finding {
+) -> Measurement {
     let setup = Setup {
         run: "exec taskset -c 0",
         ..setup
     };
-    let subject = Subject::start(side, setup).await;
+    let subject = ServerUnderTest::start(side, setup).await;
     let before = subject.rss();
     let (peak, mut outcome) = on_the_other_core(subject.addr, for_peak, time_of_load).await;
 
@@ -51,7 +51,7 @@ async fn overloaded(
     let shed = outcome.shed.len();
     let (_, rss) = growth(before, subject.peak_rss());
     let share = goodput / peak * 100.0;
-    Finding::new()
+    Measurement::new()
         .likely(
             share >= 90.0,
             format!("goodput {share:.0} % of {peak:.0}/s"),

@@ -11,9 +11,9 @@ use tokio::{
 
 use crate::{
     client::Bare,
-    finding::{Finding, percentile, time},
+    measurement::{Measurement, percentile, time},
+    server_under_test::{GREETER, ServerUnderTest, Setup, Side},
     silent::connect_from,
-    subject::{GREETER, Setup, Side, Subject},
     wire::{self, DATA, EMPTY_MESSAGE, END_HEADERS, END_STREAM, HEADERS},
 };
 
@@ -82,10 +82,10 @@ async fn unary(addr: SocketAddr, path: &str) -> bool {
     harness::within(answer).await.is_ok_and(|code| code == "0")
 }
 
-pub(crate) async fn probes(side: Side, rounds: usize) -> Finding {
-    let mut subject = Subject::start(side, PATIENT).await;
+pub(crate) async fn probes(side: Side, rounds: usize) -> Measurement {
+    let mut subject = ServerUnderTest::start(side, PATIENT).await;
     let Some(admin) = subject.admin() else {
-        return Finding::new().note("n/a: no check for an ALB, no listener for probes");
+        return Measurement::new().note("n/a: no check for an ALB, no listener for probes");
     };
     let _held = hold(subject.addr).await;
     let all = async { while subject.record_routes().await.0 < CALLS {} };
@@ -103,23 +103,23 @@ pub(crate) async fn probes(side: Side, rounds: usize) -> Finding {
     }
     let held = subject.record_routes().await.0;
     let held_all = all.is_ok() && held >= CALLS;
-    let finding = Finding::new().goal(held_all, format!("{held} calls held"));
+    let measurement = Measurement::new().goal(held_all, format!("{held} calls held"));
     let probes = Probe::ALL.into_iter().zip(times);
-    probes.fold(finding, |finding, (probe, times)| {
-        judge(finding, probe.name(), times)
+    probes.fold(measurement, |measurement, (probe, times)| {
+        judge(measurement, probe.name(), times)
     })
 }
 
 /// What a probe came to; no times if not all of its answers were OK.
-fn judge(finding: Finding, name: &str, times: Option<Vec<Duration>>) -> Finding {
+fn judge(measurement: Measurement, name: &str, times: Option<Vec<Duration>>) -> Measurement {
     const LIMIT: Duration = Duration::from_millis(50);
     let mut times = times.unwrap_or_default();
     let Some(longest) = percentile(&mut times, 1.0) else {
-        return finding.goal(false, format!("{name}: not OK"));
+        return measurement.goal(false, format!("{name}: not OK"));
     };
     let [half, most] = [0.5, 0.99].map(|share| time(percentile(&mut times, share)));
     let text = format!("{name}: p50 {half}, p99 {most}, max {}", time(longest));
-    finding.likely(longest <= LIMIT, text)
+    measurement.likely(longest <= LIMIT, text)
 }
 
 /// Has each peer hold as many Watches as its connection may have, and as many Checks whose message is cut off.

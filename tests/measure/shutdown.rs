@@ -16,8 +16,8 @@ use tonic_health::pb::{
 };
 
 use crate::{
-    finding::{Finding, time},
-    subject::{GREETER, Setup, Side, Subject},
+    measurement::{Measurement, time},
+    server_under_test::{GREETER, ServerUnderTest, Setup, Side},
     wire,
 };
 
@@ -28,7 +28,7 @@ const QUICK: Setup<'_> = Setup {
     ..GREETER
 };
 
-pub(crate) async fn sigterm(side: Side) -> Finding {
+pub(crate) async fn sigterm(side: Side) -> Measurement {
     const GIVE_UP: Duration = Duration::from_secs(10);
     let lame_duck = if side == Side::Ours {
         LAME_DUCK
@@ -36,10 +36,13 @@ pub(crate) async fn sigterm(side: Side) -> Finding {
         Duration::ZERO
     };
 
-    let idle = Subject::start(side, QUICK).await.terminate(GIVE_UP).await;
+    let idle = ServerUnderTest::start(side, QUICK)
+        .await
+        .terminate(GIVE_UP)
+        .await;
     let after_lame_duck = idle.map(|took| took.saturating_sub(lame_duck));
 
-    let subject = Subject::start(side, QUICK).await;
+    let subject = ServerUnderTest::start(side, QUICK).await;
     let mut silent = Vec::new();
     for _ in 0..100 {
         silent.push(
@@ -59,19 +62,19 @@ pub(crate) async fn sigterm(side: Side) -> Finding {
     let busy = subject.terminate(GIVE_UP).await;
 
     let allowed = LAME_DUCK + DRAIN + Duration::from_secs(1);
-    Finding::new().by(busy, allowed, time(busy)).by(
+    Measurement::new().by(busy, allowed, time(busy)).by(
         after_lame_duck,
         Duration::from_millis(100),
         format!("idle: {} after the lame duck", time(after_lame_duck)),
     )
 }
 
-pub(crate) async fn not_serving(side: Side) -> Finding {
+pub(crate) async fn not_serving(side: Side) -> Measurement {
     const STARTS: usize = 5;
     const GIVE_UP: Duration = Duration::from_secs(2);
     let (mut checked, mut watched) = (Some(Duration::ZERO), Some(Duration::ZERO));
     for _ in 0..STARTS {
-        let subject = Subject::start(side, QUICK).await;
+        let subject = ServerUnderTest::start(side, QUICK).await;
         let mut statuses = watch(subject.channel()).await;
         let mut health = HealthClient::new(subject.channel());
         health
@@ -94,7 +97,7 @@ pub(crate) async fn not_serving(side: Side) -> Finding {
             .map(|(worst, this)| worst.max(this));
     }
     let soon = Duration::from_millis(50);
-    Finding::new()
+    Measurement::new()
         .by(checked, soon, format!("Check {}", time(checked)))
         .by(watched, soon, format!("Watch {}", time(watched)))
         .note(format!("worst of {STARTS}"))

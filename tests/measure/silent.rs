@@ -14,15 +14,15 @@ use tokio::{
 
 use crate::{
     client::GoodClient,
-    finding::{Finding, percentile, time},
-    subject::{GREETER, Side, Subject},
+    measurement::{Measurement, percentile, time},
+    server_under_test::{GREETER, ServerUnderTest, Side},
     wire::{self, ACK, Frames, SETTINGS},
 };
 
-pub(crate) async fn silent(side: Side) -> Finding {
+pub(crate) async fn silent(side: Side) -> Measurement {
     const SOCKETS: u32 = 10_000;
     const GIVE_UP: Duration = Duration::from_secs(8);
-    let subject = Subject::start(side, GREETER).await;
+    let subject = ServerUnderTest::start(side, GREETER).await;
     let good = GoodClient::start(subject.addr);
     sleep(Duration::from_secs(1)).await;
     let before = subject.rss();
@@ -50,7 +50,7 @@ pub(crate) async fn silent(side: Side) -> Finding {
         percentile(&mut times, 0.99).expect("calls")
     };
     let (early, late) = (p99(&mut early), p99(&mut late));
-    Finding::new()
+    Measurement::new()
         .by(
             last,
             Duration::from_secs(6),
@@ -82,9 +82,9 @@ async fn closed_after(mut stream: TcpStream, limit: Duration) -> Option<Duration
     Some(began.elapsed())
 }
 
-pub(crate) async fn footprint(side: Side) -> Finding {
+pub(crate) async fn footprint(side: Side) -> Measurement {
     const CONNECTIONS: u32 = 1000;
-    let subject = Subject::start(side, GREETER).await;
+    let subject = ServerUnderTest::start(side, GREETER).await;
     let idle = subject.rss();
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -99,7 +99,7 @@ pub(crate) async fn footprint(side: Side) -> Finding {
         connections.push(stream);
     }
     let each = (subject.rss() - idle) as f64 / f64::from(CONNECTIONS) / 1e3;
-    Finding::new()
+    Measurement::new()
         .note(format!("idle {:.1} MB", idle as f64 / 1e6))
         .figure(each <= 20.0, format!("{each:.1} KB a connection"))
 }

@@ -12,20 +12,20 @@ use tokio::{
 use tonic::{Request, Status};
 
 use crate::{
-    finding::{Finding, percentile, time},
-    subject::{ROUTE_GUIDE, Setup, Side, Subject},
+    measurement::{Measurement, percentile, time},
+    server_under_test::{ROUTE_GUIDE, ServerUnderTest, Setup, Side},
 };
 
 const CLIENTS: u32 = 8;
 
-pub(crate) async fn soak(side: Side, lasts: Duration) -> Finding {
+pub(crate) async fn soak(side: Side, lasts: Duration) -> Measurement {
     // Even a short soak has connections that grow old.
     let setup = Setup {
         ours: &["--max-connection-age", "1m"],
         plain: &["--age", "60", "--grace", "60"],
         ..ROUTE_GUIDE
     };
-    let subject = Subject::start(side, setup).await;
+    let subject = ServerUnderTest::start(side, setup).await;
     // Long enough to tell what the peak is.
     let trial = (lasts / 2).min(Duration::from_secs(10));
     let peak = work(&subject, trial, Duration::ZERO).await;
@@ -41,7 +41,7 @@ pub(crate) async fn soak(side: Side, lasts: Duration) -> Finding {
     });
     // Minutes are too short to tell a slope from a step, or a drift from noise.
     let tells = lasts >= Duration::from_secs(30 * 60);
-    Finding::new()
+    Measurement::new()
         .goal(
             done.failed == 0,
             format!("{} lost of {}", done.failed, done.calls),
@@ -67,7 +67,7 @@ struct Done {
 
 /// Calls of all four kinds from several clients, each a call every `pace`, on the suite's own channel:
 /// tonic's gives a call up that comes to a connection just as that has been told to go.
-async fn work(subject: &Subject, lasts: Duration, pace: Duration) -> Done {
+async fn work(subject: &ServerUnderTest, lasts: Duration, pace: Duration) -> Done {
     let mut clients = JoinSet::new();
     for nth in 0..CLIENTS {
         let first = Instant::now() + pace * nth / CLIENTS;
@@ -153,7 +153,7 @@ async fn call(client: &mut RouteGuideClient<Channel>, kind: u32) -> Result<(), S
 }
 
 /// The slope of the line that fits the resident memory best, in MB an hour.
-async fn rss_slope(subject: &Subject, lasts: Duration) -> f64 {
+async fn rss_slope(subject: &ServerUnderTest, lasts: Duration) -> f64 {
     let began = Instant::now();
     let mut points = Vec::new();
     while began.elapsed() < lasts {

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use harness::finding::{Finding, Side, time};
+use harness::measurement::{Measurement, Side, time};
 use proto::routeguide::{Point, route_guide_client::RouteGuideClient};
 use tokio::{
     task::JoinSet,
@@ -39,7 +39,7 @@ const AGE: [&str; 1] = ["--max-connection-age=2s"];
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) goal: &'static str,
-    pub(crate) measure: fn(&Options) -> Pin<Box<dyn Future<Output = Finding>>>,
+    pub(crate) measure: fn(&Options) -> Pin<Box<dyn Future<Output = Measurement>>>,
 }
 
 pub(crate) const ROWS: &[Row] = &[
@@ -154,34 +154,34 @@ async fn call(transport: impl Transport, shares: Arc<Shares>) {
     }
 }
 
-async fn l4(flags: &[&str], lasts: Duration) -> Finding {
+async fn l4(flags: &[&str], lasts: Duration) -> Measurement {
     let replicas = fleet::start(Side::Ours, 3, flags).await;
     let forwarder = Forwarder::start(&addrs(&replicas)).await;
     let busy = Busy::start(&[paths::ours(&[forwarder.addr])]);
     found(&busy, lasts, false).await
 }
 
-async fn l7() -> Finding {
+async fn l7() -> Measurement {
     let replicas = fleet::start(Side::Ours, 3, &[]).await;
     let alb = paths::alb(&addrs(&replicas), Side::Ours).await;
     let busy = Busy::start(&[alb.ours()]);
     found(&busy, Duration::from_secs(3), true).await
 }
 
-async fn direct<T: Transport>(connect: fn(&[SocketAddr]) -> T, judged: bool) -> Finding {
+async fn direct<T: Transport>(connect: fn(&[SocketAddr]) -> T, judged: bool) -> Measurement {
     let replicas = fleet::start(Side::Ours, 3, &[]).await;
     let busy = Busy::start(&[connect(&addrs(&replicas))]);
     found(&busy, Duration::from_secs(3), judged).await
 }
 
 /// What the first three servers had of the calls in this time.
-async fn found(busy: &Busy, lasts: Duration, judged: bool) -> Finding {
+async fn found(busy: &Busy, lasts: Duration, judged: bool) -> Measurement {
     let served = busy.over(lasts).await;
     let index = jain(&served);
     let calls: u64 = served.iter().sum();
     let percent = |served| served as f64 / calls.max(1) as f64 * 100.0;
     let shares = served.map(|served| format!("{:.1} %", percent(served)));
-    Finding::new()
+    Measurement::new()
         .figure(!judged || index >= 0.99, format!("Jain's index {index:.4}"))
         .goal(
             !judged || !served.contains(&0),
@@ -203,7 +203,7 @@ fn jain(shares: &[u64]) -> f64 {
     sum.powi(2) / (shares.len() as f64 * squares)
 }
 
-async fn scale_l4() -> Finding {
+async fn scale_l4() -> Measurement {
     const CONNECTIONS: usize = 40;
 
     let replicas = fleet::start(Side::Ours, SERVERS, &AGE).await;
@@ -220,7 +220,7 @@ async fn scale_l4() -> Finding {
 async fn scale_direct<T: Transport, G: FnOnce(&[SocketAddr])>(
     connect: fn(&[SocketAddr]) -> (T, G),
     judged: bool,
-) -> Finding {
+) -> Measurement {
     let replicas = fleet::start(Side::Ours, SERVERS, &[]).await;
     let addrs = addrs(&replicas);
     let (first, more) = addrs.split_at(2);
@@ -231,7 +231,7 @@ async fn scale_direct<T: Transport, G: FnOnce(&[SocketAddr])>(
 
 /// How long after `grow` the third and fourth server each had 90 % of their share of the calls, over
 /// half a second.
-async fn grown(busy: &Busy, judged: bool, grow: impl FnOnce()) -> Finding {
+async fn grown(busy: &Busy, judged: bool, grow: impl FnOnce()) -> Measurement {
     const BEFORE: Duration = Duration::from_secs(1);
     const GIVE_UP: Duration = Duration::from_secs(10);
     const STEP: Duration = Duration::from_millis(50);
@@ -262,12 +262,12 @@ async fn grown(busy: &Busy, judged: bool, grow: impl FnOnce()) -> Finding {
     }
     let failed = busy.failed();
     joined.into_iter().fold(
-        Finding::new().goal(!judged || failed == 0, format!("{failed} lost")),
-        |finding, joined| {
+        Measurement::new().goal(!judged || failed == 0, format!("{failed} lost")),
+        |measurement, joined| {
             let text = format!("joined after {}", time(joined));
             match judged {
-                true => finding.by(joined, Duration::from_secs(5), text),
-                false => finding.note(text),
+                true => measurement.by(joined, Duration::from_secs(5), text),
+                false => measurement.note(text),
             }
         },
     )

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, sync::Arc, tim
 
 use harness::{
     alb::{Algorithm, GroupSettings, HealthCheck},
-    finding::{Finding, Side},
+    measurement::{Measurement, Side},
 };
 use rustix::process::Signal;
 use serde::Deserialize;
@@ -117,7 +117,7 @@ impl TargetGroup {
 }
 
 /// Replaces every task of RouteGuide, again and again, under load.
-pub(crate) async fn measure(settings: &Settings, calls: u64) -> Finding {
+pub(crate) async fn measure(settings: &Settings, calls: u64) -> Measurement {
     let group = &settings.target_groups["route-guide"];
     let balancer = Balancer::start(group.settings(), settings.idle_timeout()).await;
     let balancer = Arc::new(balancer);
@@ -143,7 +143,7 @@ pub(crate) async fn measure(settings: &Settings, calls: u64) -> Finding {
     };
     let (outcome, killed) = join!(load, replace);
     outcome
-        .finding(false)
+        .measurement(false)
         .goal(killed == 0, format!("{killed} killed"))
         .note(format!("{} tasks replaced", TASKS * DEPLOYMENTS))
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use harness::{finding::Side, send_signal, within};
+use harness::{measurement::Side, send_signal, within};
 use rustix::process::Signal;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, copy, sink},

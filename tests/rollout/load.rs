@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use harness::finding::Finding;
+use harness::measurement::Measurement;
 use tokio::{
     io::AsyncWriteExt as _,
     process::{ChildStdin, Command},
@@ -59,7 +59,7 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     /// None may be lost, and none be anything but whole; where a promise is `broken`, some must be lost.
-    pub(crate) fn finding(&self, broken: bool) -> Finding {
+    pub(crate) fn measurement(&self, broken: bool) -> Measurement {
         let (calls, failed) = (self.calls, self.failures.values().sum::<u64>());
         let figures = [
             (self.truncated, "truncated"),
@@ -67,10 +67,12 @@ impl Outcome {
             (self.wrong, "wrong"),
         ];
         let lost = format!("{failed} of {calls} lost");
-        let finding = Finding::new().goal((failed > 0) == broken, lost);
-        figures.into_iter().fold(finding, |finding, (count, what)| {
-            finding.goal(count == 0 || broken, format!("{count} {what}"))
-        })
+        let measurement = Measurement::new().goal((failed > 0) == broken, lost);
+        figures
+            .into_iter()
+            .fold(measurement, |measurement, (count, what)| {
+                measurement.goal(count == 0 || broken, format!("{count} {what}"))
+            })
     }
 
     fn count(&mut self, result: Result<Verdict, Status>) {

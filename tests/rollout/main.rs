@@ -11,7 +11,7 @@ use std::{
 };
 
 use clap::Parser;
-use harness::finding::{Finding, Side};
+use harness::measurement::{Measurement, Side};
 
 mod balance;
 mod caller;
@@ -66,11 +66,11 @@ impl Options {
         self.rows.is_empty() || self.rows.iter().any(|row| row == name)
     }
 
-    fn missed(&self, finding: &Finding) -> bool {
+    fn missed(&self, measurement: &Measurement) -> bool {
         if self.quick {
-            finding.wrong()
+            measurement.wrong()
         } else {
-            finding.missed()
+            measurement.missed()
         }
     }
 
@@ -105,7 +105,7 @@ async fn rolling_table(options: &Options) -> io::Result<bool> {
     for row in rolling::ROWS.iter().filter(|row| options.chosen(row.name)) {
         let ours = rolling::measure(row, Side::Ours, options).await;
         let plain = match options.alone {
-            true => Finding::new(),
+            true => Measurement::new(),
             false => rolling::measure(row, Side::Plain, options).await,
         };
         missed |= options.missed(&ours);

@@ -15,7 +15,7 @@ use std::{
 use ::channel::{AnyCertificate, Channel as OurChannel, Settings, Target, Trust};
 use harness::{
     alb::{self, Alb, Certificate, GroupSettings, HealthCheck, State},
-    finding::Side,
+    measurement::Side,
     within,
 };
 use proto::routeguide::{
@@ -87,7 +87,7 @@ impl Front {
     pub(crate) fn ours(&self) -> OurChannel {
         let target = Target::parse(&self.addr.to_string(), true);
         let settings = Settings {
-            trust: Trust::Anyone,
+            trust: Trust::InsecureSkipVerify,
             ..settings()
         };
         OurChannel::new(target.expect("an address"), settings).expect("no files")

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use harness::finding::{Finding, Side, percentile, time};
+use harness::measurement::{Measurement, Side, percentile, time};
 use rustix::process::Signal;
 use tokio::{join, sync::watch, time::sleep};
 
@@ -90,7 +90,7 @@ pub(crate) const ROWS: &[Row] = &[
     },
 ];
 
-pub(crate) async fn measure(row: &Row, side: Side, options: &Options) -> Finding {
+pub(crate) async fn measure(row: &Row, side: Side, options: &Options) -> Measurement {
     // Enough for some to be lost: of ours, only a chat that is open when its server is killed.
     let (restarts, calls) = if row.broken {
         (20, 1000)
@@ -104,20 +104,20 @@ pub(crate) async fn measure(row: &Row, side: Side, options: &Options) -> Finding
         // Nothing may be skipped where everything can be installed.
         Err(reason) => {
             let allowed = env::var_os("CI").is_none();
-            return Finding::new().goal(allowed, format!("skipped: {reason}"));
+            return Measurement::new().goal(allowed, format!("skipped: {reason}"));
         }
     };
     let (outcome, killed) = join!(load, roll(&mut replicas, row.end, restarts, stage));
     // The table goes on without it.
     let _ = explain(row, side, &outcome);
-    let finding = judge(row, outcome).note(format!("{restarts} restarts"));
-    let finding = match killed {
-        0 => finding,
-        _ => finding.note(format!("{killed} servers had to be killed")),
+    let measurement = judge(row, outcome).note(format!("{restarts} restarts"));
+    let measurement = match killed {
+        0 => measurement,
+        _ => measurement.note(format!("{killed} servers had to be killed")),
     };
     match side {
-        Side::Ours => finding.note(format!("`{}`", row.flags.join(" "))),
-        Side::Plain => finding,
+        Side::Ours => measurement.note(format!("`{}`", row.flags.join(" "))),
+        Side::Plain => measurement,
     }
 }
 
@@ -180,11 +180,11 @@ async fn roll(
     killed
 }
 
-fn judge(row: &Row, mut outcome: Outcome) -> Finding {
-    let finding = outcome.finding(row.broken);
+fn judge(row: &Row, mut outcome: Outcome) -> Measurement {
+    let measurement = outcome.measurement(row.broken);
     let restarting = time(percentile(&mut outcome.restarting, 0.99));
     let steady = time(percentile(&mut outcome.steady, 0.99));
-    finding.note(format!(
+    measurement.note(format!(
         "GetFeature p99 {restarting} in restarts, else {steady}"
     ))
 }

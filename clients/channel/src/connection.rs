@@ -10,10 +10,8 @@ use http::{
 use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
     select,
     sync::oneshot,
     time::timeout,
@@ -22,7 +20,10 @@ use tokio_rustls::TlsConnector;
 use tokio_util::io::InspectReader;
 use tonic::{Status, body::Body};
 
-use crate::tls::Tls;
+use crate::{
+    net::{TcpStream, set_options},
+    tls::Tls,
+};
 
 /// How far a server may be ahead of the reader of one stream, in bytes.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -102,13 +103,13 @@ impl Connector {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let (speaks, spoken) = oneshot::channel();
-        let mut speaks = Some(speaks);
+        let (first_frame, heard) = oneshot::channel();
+        let mut first_frame = Some(first_frame);
         let stream = InspectReader::new(stream, move |bytes| {
             if !bytes.is_empty()
-                && let Some(speaks) = speaks.take()
+                && let Some(first_frame) = first_frame.take()
             {
-                let _ = speaks.send(());
+                let _ = first_frame.send(());
             }
         });
         let (requests, connection) = http2::Builder::new(TokioExecutor::new())
@@ -126,7 +127,7 @@ impl Connector {
         select! {
             biased;
             () = &mut closing => return Err(silent()),
-            heard = spoken => heard.map_err(|_| silent())?,
+            heard = heard => heard.map_err(|_| silent())?,
         }
         let sender = Sender {
             requests,
@@ -137,36 +138,22 @@ impl Connector {
     }
 }
 
-fn set_options(stream: &TcpStream) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    socket.set_tcp_nodelay(true)?;
-    // No PING of HTTP/2: servers may take them for an attack (gRFC A8).
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(30))
-        .with_interval(Duration::from_secs(10));
-    socket.set_tcp_keepalive(&keepalive)?;
-    // gRFC A18: who does not acknowledge for so long is gone.
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(20)))?;
-    Ok(())
-}
-
 /// Why a call has no answer.
 #[derive(Debug)]
-pub(crate) struct NoAnswer {
+pub(crate) struct Failure {
     pub(crate) status: Status,
-    pub(crate) came_to: CameTo,
+    pub(crate) delivery: Delivery,
 }
 
 /// How far a call has come that has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CameTo {
+pub(crate) enum Delivery {
     /// It has not been sent.
-    Nobody,
+    NotSent,
     /// The server has certainly not begun with it.
-    NoHandler,
+    NotProcessed,
     /// The server may have begun with it.
-    Anything,
+    MaybeProcessed,
 }
 
 impl Sender {
@@ -179,23 +166,23 @@ impl Sender {
     pub(crate) async fn send(
         &mut self,
         mut request: Request<Body>,
-    ) -> Result<Response<Incoming>, NoAnswer> {
+    ) -> Result<Response<Incoming>, Failure> {
         const AGENT: HeaderValue =
             HeaderValue::from_static(concat!("grpc-rust-suite/", env!("CARGO_PKG_VERSION")));
         let uri = Uri::builder()
             .scheme(self.scheme.clone())
             .authority(self.authority.clone())
             .path_and_query(request.uri().path());
-        *request.uri_mut() = uri.build().map_err(|error| NoAnswer {
+        *request.uri_mut() = uri.build().map_err(|error| Failure {
             status: Status::internal(error.to_string()),
-            came_to: CameTo::Anything,
+            delivery: Delivery::MaybeProcessed,
         })?;
         request.headers_mut().entry(USER_AGENT).or_insert(AGENT);
-        (self.requests.try_send_request(request).await).map_err(|error| NoAnswer {
-            came_to: match error.message() {
-                Some(_) => CameTo::Nobody,
-                None if is_unprocessed(error.error()) => CameTo::NoHandler,
-                None => CameTo::Anything,
+        (self.requests.try_send_request(request).await).map_err(|error| Failure {
+            delivery: match error.message() {
+                Some(_) => Delivery::NotSent,
+                None if is_unprocessed(error.error()) => Delivery::NotProcessed,
+                None => Delivery::MaybeProcessed,
             },
             status: lost(error.into_error()),
         })

@@ -23,8 +23,10 @@ use tokio::time::timeout_at;
 use tonic::{Status, body::Body};
 use tower::{Service, retry::budget::TpsBudget};
 
+mod backoff;
 mod connection;
 mod deadline;
+mod net;
 mod pool;
 mod replay;
 mod reply;
@@ -41,7 +43,7 @@ pub use tls::{AnyCertificate, Trust};
 pub struct Settings {
     /// What to send as `:authority`, and the name to expect in certificates, if not the server's own.
     pub authority: Option<Authority>,
-    /// Which servers to believe, over TLS. Files are read anew for each connection.
+    /// How servers are verified, over TLS. Files are read again for each connection.
     pub trust: Trust,
     /// PEM files with the certificate to show, over TLS, and its private key.
     pub identity: Option<(PathBuf, PathBuf)>,

@@ -1,4 +1,4 @@
-//! The servers behind a channel: which there are, which can take a call, and which is to have the next.
+//! The servers behind a channel: name resolution, a subchannel for each address, and the pick for each call.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -21,14 +21,14 @@ use tonic_health::pb::{
 use tower::{retry::backoff::Backoff as _, service_fn};
 
 use crate::{
+    backoff::backoff,
     connection::{Connector, Sender},
-    retry::backoff,
     target::{Hosts, Target},
 };
 
 /// The least time between two looks at DNS, and the least that a connection must live not to count as
 /// a failure.
-const A_WHILE: Duration = Duration::from_secs(1);
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The servers, as the tasks that keep the connections say.
 #[derive(Debug, Clone)]
@@ -38,8 +38,8 @@ pub(crate) struct Pool(watch::Receiver<Servers>);
 struct Servers {
     /// By address, `HOST:PORT`.
     servers: BTreeMap<String, Server>,
-    /// Why there is none, as far as is known.
-    nobody: Option<Status>,
+    /// Why the last resolution gave no address.
+    resolve_error: Option<Status>,
 }
 
 #[derive(Debug, Default)]
@@ -60,9 +60,9 @@ enum Connection {
     Failed(Status),
 }
 
-/// The server that is to have a call.
+/// The server that a call goes to.
 #[derive(Debug)]
-pub(crate) struct Chosen {
+pub(crate) struct Picked {
     pub(crate) address: String,
     pub(crate) sender: Sender,
     /// To be dropped when the call is over.
@@ -82,21 +82,21 @@ impl Pool {
     /// Begins to connect. The connections are kept until the pool and all its clones are dropped.
     pub(crate) fn new(target: Target, settings: Settings) -> Self {
         let (servers, pool) = watch::channel(Servers::default());
-        let keeper = Keeper {
+        let resolver = Resolver {
             servers,
             settings: Arc::new(settings),
-            look_again: Arc::new(Notify::new()),
+            re_resolve: Arc::new(Notify::new()),
         };
-        tokio::spawn(keeper.keep(target.hosts));
+        tokio::spawn(resolver.run(target.hosts));
         Self(pool)
     }
 
-    /// Chooses the server for a call, one that has not been `asked` if there is any. Waits while all that
+    /// Picks the server for a call, one that has not been `asked` if there is any. Waits while all that
     /// is missing is a connection in the making; fails if there is none.
-    pub(crate) async fn choose(&mut self, asked: &[String]) -> Result<Chosen, Status> {
+    pub(crate) async fn pick(&mut self, asked: &[String]) -> Result<Picked, Status> {
         loop {
-            if let Some(chosen) = self.0.borrow_and_update().choose(asked)? {
-                return Ok(chosen);
+            if let Some(picked) = self.0.borrow_and_update().pick(asked)? {
+                return Ok(picked);
             }
             (self.0.changed().await).map_err(|_| Status::internal("the runtime is gone"))?;
         }
@@ -104,7 +104,7 @@ impl Pool {
 }
 
 impl Servers {
-    fn choose(&self, asked: &[String]) -> Result<Option<Chosen>, Status> {
+    fn pick(&self, asked: &[String]) -> Result<Option<Picked>, Status> {
         let open = self.servers.iter().filter_map(|(address, server)| {
             let Connection::Open { sender, healthy } = &server.connection else {
                 return None;
@@ -119,7 +119,7 @@ impl Servers {
             (!healthy, times, in_flight, rand::random::<u32>())
         });
         match best {
-            Some((address, sender, _, calls)) => Ok(Some(Chosen {
+            Some((address, sender, _, calls)) => Ok(Some(Picked {
                 address: address.clone(),
                 sender: sender.clone(),
                 call: calls.clone(),
@@ -130,7 +130,7 @@ impl Servers {
 
     /// Why no server can be had, unless one may soon be.
     fn failure(&self) -> Option<Status> {
-        let mut failure = self.nobody.as_ref();
+        let mut failure = self.resolve_error.as_ref();
         for server in self.servers.values() {
             let Connection::Failed(status) = &server.connection else {
                 return None;
@@ -141,17 +141,17 @@ impl Servers {
     }
 }
 
-/// Keeps the connections.
+/// Resolves the target, and has a subchannel for each address.
 #[derive(Debug, Clone)]
-struct Keeper {
+struct Resolver {
     servers: watch::Sender<Servers>,
     settings: Arc<Settings>,
     /// A server has gone, so there may be others.
-    look_again: Arc<Notify>,
+    re_resolve: Arc<Notify>,
 }
 
-impl Keeper {
-    async fn keep(self, hosts: Hosts) {
+impl Resolver {
+    async fn run(self, hosts: Hosts) {
         // Whatever is in it ends with it.
         let mut tasks = JoinSet::new();
         select! {
@@ -186,16 +186,16 @@ impl Keeper {
                     }
                 }
                 // What was there before stays.
-                Ok(_) => self.nobody(format!("{name}: no address")),
-                Err(error) => self.nobody(format!("{name}: {error}")),
+                Ok(_) => self.resolve_error(format!("{name}: no address")),
+                Err(error) => self.resolve_error(format!("{name}: {error}")),
             }
-            sleep(A_WHILE).await;
+            sleep(MIN_INTERVAL).await;
             if kept.is_empty() {
                 continue;
             }
             select! {
                 () = sleep(self.settings.resolve_every) => {}
-                () = self.look_again.notified() => {}
+                () = self.re_resolve.notified() => {}
             }
         }
     }
@@ -204,7 +204,7 @@ impl Keeper {
         while tasks.try_join_next().is_some() {}
         (self.servers)
             .send_modify(|all| _ = all.servers.insert(address.to_owned(), Server::default()));
-        tasks.spawn(self.clone().hold(address.to_owned(), name.clone()))
+        tasks.spawn(self.clone().subchannel(address.to_owned(), name.clone()))
     }
 
     /// The calls that a server has go on.
@@ -215,8 +215,8 @@ impl Keeper {
         false
     }
 
-    fn nobody(&self, why: String) {
-        (self.servers).send_modify(|all| all.nobody = Some(Status::unavailable(why)));
+    fn resolve_error(&self, why: String) {
+        (self.servers).send_modify(|all| all.resolve_error = Some(Status::unavailable(why)));
     }
 
     fn set(&self, address: &str, connection: Connection) {
@@ -227,8 +227,8 @@ impl Keeper {
         });
     }
 
-    /// Connects to a server, again and again.
-    async fn hold(self, address: String, name: Authority) {
+    /// Keeps a connection to one address.
+    async fn subchannel(self, address: String, name: Authority) {
         let mut pause = backoff();
         loop {
             let began = Instant::now();
@@ -239,13 +239,13 @@ impl Keeper {
                         () = self.follow_health(&address, sender) => {}
                     }
                     self.set(&address, Connection::Connecting);
-                    if began.elapsed() > A_WHILE {
+                    if began.elapsed() > MIN_INTERVAL {
                         pause = backoff();
                     }
                 }
                 Err(status) => self.set(&address, Connection::Failed(status)),
             }
-            self.look_again.notify_one();
+            self.re_resolve.notify_one();
             pause.next_backoff().await;
         }
     }
@@ -263,12 +263,7 @@ impl Keeper {
         offer(false);
         let mut client = HealthClient::new(service_fn(|request| {
             let mut sender = sender.clone();
-            async move {
-                sender
-                    .send(request)
-                    .await
-                    .map_err(|no_answer| no_answer.status)
-            }
+            async move { sender.send(request).await.map_err(|failure| failure.status) }
         }));
         let mut pause = backoff();
         loop {

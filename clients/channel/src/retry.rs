@@ -1,8 +1,8 @@
-//! What becomes of a call that its server did not take or could not answer (gRFC A6).
+//! Retries (gRFC A6).
 //!
-//! A call that no server has begun with is tried elsewhere at once, whatever it is, and after a pause if it
-//! is refused again. One that may have been begun with is tried again only if its method is idempotent,
-//! after a pause, and within a budget.
+//! A call that no server has processed is retried on another connection at once, whatever its method, and after
+//! a backoff if it is refused again. One that may have been processed is retried only if its method is idempotent,
+//! after a backoff, and within a budget.
 //! <https://github.com/grpc/proposal/blob/master/A6-client-retries.md>
 
 use std::{sync::Arc, time::Duration};
@@ -11,53 +11,39 @@ use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Status, body::Body};
-use tower::{
-    retry::{
-        backoff::{Backoff as _, ExponentialBackoff, ExponentialBackoffMaker, MakeBackoff as _},
-        budget::Budget as _,
-    },
-    util::rng::HasherRng,
-};
+use tower::retry::{backoff::Backoff as _, budget::Budget as _};
 
 use crate::{
     Shared,
-    connection::{CameTo, NoAnswer},
+    backoff::backoff,
+    connection::{Delivery, Failure},
     deadline,
-    pool::{Chosen, Pool},
+    pool::{Picked, Pool},
     replay::Replay,
 };
 
 /// As gRFC A6 allows at most.
-const MOST_ATTEMPTS: u32 = 5;
+const MAX_ATTEMPTS: u32 = 5;
 
-/// In milliseconds.
-const LONGEST_PUSHBACK: u64 = 60_000;
+const MAX_PUSHBACK_MS: u64 = 60_000;
 
 const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
-
-/// Pauses that double, up to the longest, with some chance in them.
-pub(crate) fn backoff() -> ExponentialBackoff {
-    const SHORTEST: Duration = Duration::from_millis(50);
-    const LONGEST: Duration = Duration::from_secs(5);
-    let maker = ExponentialBackoffMaker::new(SHORTEST, LONGEST, 0.5, HasherRng::new());
-    maker.expect("shortest below longest").make_backoff()
-}
 
 /// The head of a response, and what is to be dropped when the call is over.
 pub(crate) type Answer = Result<(Response<Incoming>, Arc<()>), Status>;
 
 /// When to try again.
-enum Again {
+enum Retry {
     Never,
     /// It was not sent at all: the connection was about to close.
-    Elsewhere,
-    /// No server has begun with it.
-    AtOnce,
+    Transparent,
+    /// No server has processed it.
+    Immediate,
     /// There is no server, or it was refused before.
-    AfterAPause,
-    /// A server may have begun with it: after this pause of the server's, or one of ours.
-    Later(Option<Duration>),
+    Backoff,
+    /// A server may have processed it: after the pushback of the server, or a backoff.
+    Pushback(Option<Duration>),
 }
 
 /// Makes a call, as often as it may take and is allowed.
@@ -75,24 +61,24 @@ pub(crate) async fn call(
     let mut asked = Vec::new();
     let mut begun: u32 = 0;
     let mut answer = Err(Status::internal("no attempt"));
-    let mut again = Again::AtOnce;
+    let mut retry = Retry::Immediate;
     let mut attempts = 0;
     shared.budget.deposit();
-    while attempts < MOST_ATTEMPTS && !body.is_gone() {
-        attempts += u32::from(!matches!(again, Again::Elsewhere));
-        match again {
-            Again::Never => break,
-            Again::Elsewhere | Again::AtOnce => {}
-            Again::AfterAPause => pause.next_backoff().await,
-            Again::Later(Some(pushback)) if is_beyond(deadline, pushback) => break,
-            Again::Later(_) if !shared.budget.withdraw() => break,
-            Again::Later(None) => pause.next_backoff().await,
-            Again::Later(Some(pushback)) => sleep(pushback).await,
+    while attempts < MAX_ATTEMPTS && !body.is_gone() {
+        attempts += u32::from(!matches!(retry, Retry::Transparent));
+        match retry {
+            Retry::Never => break,
+            Retry::Transparent | Retry::Immediate => {}
+            Retry::Backoff => pause.next_backoff().await,
+            Retry::Pushback(Some(pushback)) if is_beyond(deadline, pushback) => break,
+            Retry::Pushback(_) if !shared.budget.withdraw() => break,
+            Retry::Pushback(None) => pause.next_backoff().await,
+            Retry::Pushback(Some(pushback)) => sleep(pushback).await,
         }
-        let chosen = match pool.choose(&asked).await {
-            Ok(chosen) => chosen,
+        let picked = match pool.pick(&asked).await {
+            Ok(picked) => picked,
             Err(status) => {
-                (answer, again) = (Err(status), Again::AfterAPause);
+                (answer, retry) = (Err(status), Retry::Backoff);
                 continue;
             }
         };
@@ -102,12 +88,12 @@ pub(crate) async fn call(
             head.headers.insert(PREVIOUS_ATTEMPTS, begun.into());
         }
         let was_refused = !asked.is_empty();
-        asked.push(chosen.address.clone());
+        asked.push(picked.address.clone());
         let request = Request::from_parts(head.clone(), Body::new(attempt));
-        (answer, again) = send(chosen, request, idempotent).await;
-        match again {
-            Again::Later(_) => begun += 1,
-            Again::AtOnce if was_refused => again = Again::AfterAPause,
+        (answer, retry) = send(picked, request, idempotent).await;
+        match retry {
+            Retry::Pushback(_) => begun += 1,
+            Retry::Immediate if was_refused => retry = Retry::Backoff,
             _ => {}
         }
     }
@@ -119,37 +105,37 @@ fn is_beyond(deadline: Option<Instant>, pause: Duration) -> bool {
     deadline.is_some_and(|deadline| Instant::now() + pause >= deadline)
 }
 
-async fn send(mut chosen: Chosen, request: Request<Body>, idempotent: bool) -> (Answer, Again) {
+async fn send(mut picked: Picked, request: Request<Body>, idempotent: bool) -> (Answer, Retry) {
     let later = |status: &Status| match idempotent && status.code() == Code::Unavailable {
-        true => Again::Later(None),
-        false => Again::Never,
+        true => Retry::Pushback(None),
+        false => Retry::Never,
     };
-    match chosen.sender.send(request).await {
-        Ok(response) => match (of_a_proxy(&response), idempotent) {
+    match picked.sender.send(request).await {
+        Ok(response) => match (http_error(&response), idempotent) {
             (Some(status), _) => {
-                let again = later(&status);
-                (Err(status), again)
+                let retry = later(&status);
+                (Err(status), retry)
             }
             (None, true) => {
-                let again = when(response.headers());
-                (Ok((response, chosen.call)), again)
+                let retry = retry_after(response.headers());
+                (Ok((response, picked.call)), retry)
             }
-            (None, false) => (Ok((response, chosen.call)), Again::Never),
+            (None, false) => (Ok((response, picked.call)), Retry::Never),
         },
-        Err(NoAnswer { status, came_to }) => {
-            let again = match came_to {
-                CameTo::Nobody => Again::Elsewhere,
-                CameTo::NoHandler => Again::AtOnce,
-                CameTo::Anything => later(&status),
+        Err(Failure { status, delivery }) => {
+            let retry = match delivery {
+                Delivery::NotSent => Retry::Transparent,
+                Delivery::NotProcessed => Retry::Immediate,
+                Delivery::MaybeProcessed => later(&status),
             };
-            (Err(status), again)
+            (Err(status), retry)
         }
     }
 }
 
 /// The status of an answer that is not gRPC's, but of something on the way that knows only HTTP.
 /// <https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>
-fn of_a_proxy(response: &Response<Incoming>) -> Option<Status> {
+fn http_error(response: &Response<Incoming>) -> Option<Status> {
     let http = response.status();
     if http == StatusCode::OK || response.headers().contains_key(Status::GRPC_STATUS) {
         return None;
@@ -170,16 +156,18 @@ fn of_a_proxy(response: &Response<Incoming>) -> Option<Status> {
 }
 
 /// When to try an idempotent call again that is answered with these headers.
-fn when(headers: &HeaderMap) -> Again {
+fn retry_after(headers: &HeaderMap) -> Retry {
     let status = Status::from_header_map(headers);
     let unavailable = status.is_some_and(|status| status.code() == Code::Unavailable);
     match headers.get(PUSHBACK) {
-        _ if !unavailable => Again::Never,
-        None => Again::Later(None),
+        _ if !unavailable => Retry::Never,
+        None => Retry::Pushback(None),
         Some(pushback) => match pushback.to_str().map(str::parse) {
-            Ok(Ok(pause @ ..=LONGEST_PUSHBACK)) => Again::Later(Some(Duration::from_millis(pause))),
+            Ok(Ok(pause @ ..=MAX_PUSHBACK_MS)) => {
+                Retry::Pushback(Some(Duration::from_millis(pause)))
+            }
             // A negative one, and what is no number, says not to; and so does one that nobody waits for.
-            _ => Again::Never,
+            _ => Retry::Never,
         },
     }
 }

@@ -1,11 +1,11 @@
-//! Whom to call.
+//! The target of a channel.
 
 use std::{fmt, io, net::SocketAddr, pin::Pin, str::FromStr as _, sync::Arc};
 
 use http::uri::{Authority, Scheme};
 use tokio::net::lookup_host;
 
-/// Whom to call: one server, several, or a name that stands for as many as DNS says.
+/// The target of a channel: one server, several, or a name that stands for as many as DNS says.
 #[derive(Debug, Clone)]
 pub struct Target {
     pub(crate) scheme: Scheme,

@@ -1,4 +1,4 @@
-//! Whom to believe and what to show, read anew for each connection, so that certificates can be
+//! Server verification and the client certificate, read again for each connection, so that certificates can be
 //! replaced without a restart.
 
 use std::{
@@ -14,7 +14,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-/// Which servers to believe.
+/// Server verification.
 #[derive(Debug, Clone, Default)]
 pub enum Trust {
     /// Those that an authority of the system has signed.
@@ -23,7 +23,7 @@ pub enum Trust {
     /// Those that an authority in this PEM file has signed.
     Authorities(PathBuf),
     /// Any: the connection is secret, but nobody knows with whom.
-    Anyone,
+    InsecureSkipVerify,
 }
 
 /// The files of TLS, and the last configuration that could be made of them.
@@ -65,7 +65,7 @@ fn load(trust: &Trust, identity: Option<&(PathBuf, PathBuf)>) -> Result<ClientCo
     let builder = match trust {
         Trust::System => builder.with_root_certificates(system_roots()?),
         Trust::Authorities(path) => builder.with_root_certificates(roots(path)?),
-        Trust::Anyone => builder
+        Trust::InsecureSkipVerify => builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyCertificate::default())),
     };
@@ -110,7 +110,7 @@ fn of(path: &Path, error: impl fmt::Display) -> String {
     format!("{}: {error}", path.display())
 }
 
-/// [`Trust::Anyone`]: the server's signatures must be sound, its certificate may be anybody's.
+/// [`Trust::InsecureSkipVerify`]: the server's signatures must be sound, its certificate may be anybody's.
 #[derive(Debug)]
 pub struct AnyCertificate(CryptoProvider);
 

@@ -11,7 +11,7 @@ use tonic::{
 
 use crate::Failure;
 
-/// Whom to call and how.
+/// The target, and how to call it.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Connection {
     /// Speak plaintext to an address without http:// or https:// before it
@@ -82,7 +82,7 @@ impl Connection {
         let settings = Settings {
             authority: self.authority.clone(),
             trust: match &self.cacert {
-                _ if self.insecure => Trust::Anyone,
+                _ if self.insecure => Trust::InsecureSkipVerify,
                 Some(path) => Trust::Authorities(path.clone()),
                 None => Trust::System,
             },

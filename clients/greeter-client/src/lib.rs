@@ -22,7 +22,7 @@ Exits 0 on success, 64 plus the gRPC code when a call fails, 2 on a wrong comman
 #[derive(Debug, Parser)]
 #[command(name = "greeter-client", version, after_help = EXAMPLES)]
 pub struct CommandLine {
-    /// Whom to call: http://HOST:PORT, https://HOST:PORT, or HOST:PORT; several with commas, or
+    /// Target: http://HOST:PORT, https://HOST:PORT, or HOST:PORT; several with commas, or
     /// dns:///HOST:PORT for all addresses of a name
     #[arg(long, global = true, default_value = "http://localhost:9000")]
     addr: String,

@@ -27,6 +27,8 @@
 
 mod call;
 mod connection;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod process;
 mod server;
 mod services;

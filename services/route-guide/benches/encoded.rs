@@ -22,8 +22,11 @@ use tonic::body::Body;
 
 #[path = "../src/encoded.rs"]
 mod encoded;
+#[path = "../src/feature_id.rs"]
+mod feature_id;
 
 use encoded::{Encoded, in_place};
+use feature_id::FeatureId;
 
 fn main() {
     divan::main();
@@ -45,7 +48,7 @@ fn send(
     messages: &Arc<Encoded<String>>,
     which: impl Iterator<Item = u32> + Send + 'static,
 ) -> usize {
-    let (_, _, extensions) = messages.stream(which).into_parts();
+    let (_, _, extensions) = messages.stream(which.map(FeatureId)).into_parts();
     let mut response = http::Response::new(Body::empty());
     *response.extensions_mut() = extensions;
     let mut body = in_place(response).into_body();

@@ -23,6 +23,8 @@ use divan::{
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use rstar::{AABB, RTree, primitives::GeomWithData};
 
+#[path = "../src/feature_id.rs"]
+mod feature_id;
 #[path = "../src/features_file.rs"]
 mod features_file;
 #[path = "../src/places.rs"]

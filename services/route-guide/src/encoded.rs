@@ -1,4 +1,4 @@
-//! Replies that are encoded once and sent many times.
+//! Features that are encoded once and sent many times.
 
 use std::{
     fmt,
@@ -17,6 +17,8 @@ use http_body::Frame;
 use prost::Message;
 use tonic::{Response, Status, body::Body};
 
+use crate::feature_id::FeatureId;
+
 /// A flag and four bytes of length stand in front of each message on the wire.
 const PREFIX: usize = 5;
 
@@ -24,7 +26,7 @@ const PREFIX: usize = 5;
 /// its reader asks for more.
 const PIECE: usize = 16 * 1024;
 
-/// Messages as they are sent, one behind the other, by their numbers from 0.
+/// Messages as they are sent, one behind the other, by their ids.
 pub(crate) struct Encoded<M> {
     bytes: Bytes,
     /// Where each message ends, and so where the next begins.
@@ -87,11 +89,11 @@ impl<M: Message + Default + 'static> Encoded<M> {
     }
 
     /// Decodes one.
-    pub(crate) fn get(&self, number: u32) -> Option<M> {
-        decode(&self.bytes, place(&self.ends, number)?)
+    pub(crate) fn get(&self, id: FeatureId) -> Option<M> {
+        decode(&self.bytes, place(&self.ends, id)?)
     }
 
-    /// A reply of these messages, in this order; numbers that no message has are passed over. It goes out
+    /// A reply of these messages, in this order; ids that no message has are passed over. It goes out
     /// as the connection takes it.
     ///
     /// tonic encodes what a handler's stream yields, one by one, and has no way around that. So the stream
@@ -99,14 +101,12 @@ impl<M: Message + Default + 'static> Encoded<M> {
     /// they are, to [`in_place`].
     pub(crate) fn stream<I>(&self, which: I) -> Response<BoxStream<'static, Result<M, Status>>>
     where
-        I: Iterator<Item = u32> + Send + 'static,
+        I: Iterator<Item = FeatureId> + Send + 'static,
     {
         let ends = self.ends.clone();
         let reply = Reply {
             bytes: self.bytes.clone(),
-            places: which
-                .filter_map(move |number| place(&ends, number))
-                .peekable(),
+            places: which.filter_map(move |id| place(&ends, id)).peekable(),
             ended: false,
         };
         let mut response = Response::new(stream::empty().boxed());
@@ -117,10 +117,10 @@ impl<M: Message + Default + 'static> Encoded<M> {
 }
 
 /// Where a message stands.
-fn place(ends: &[u32], number: u32) -> Option<Range<usize>> {
-    let number = number as usize;
-    let end = *ends.get(number)?;
-    let start = match number.checked_sub(1) {
+fn place(ends: &[u32], id: FeatureId) -> Option<Range<usize>> {
+    let index = id.index();
+    let end = *ends.get(index)?;
+    let start = match index.checked_sub(1) {
         Some(before) => *ends.get(before)?,
         None => 0,
     };
@@ -233,6 +233,8 @@ mod tests {
     use prost::Message as _;
     use tonic::{Response, body::Body};
 
+    use crate::feature_id::FeatureId;
+
     use super::{Encoded, PIECE, in_place};
 
     type Text = String;
@@ -292,7 +294,7 @@ mod tests {
             let replies = encoded(&texts);
             let chosen = which.iter().filter_map(|&number| texts.get(number as usize));
             let chosen: Vec<_> = chosen.map(framed).collect();
-            let (pieces, status) = sent(replies.stream(which.clone().into_iter()));
+            let (pieces, status) = sent(replies.stream(which.clone().into_iter().map(FeatureId)));
             prop_assert_eq!(status, "0");
             prop_assert_eq!(pieces.concat(), chosen.concat());
 
@@ -315,16 +317,16 @@ mod tests {
     fn each_message_can_be_had_again() {
         let texts: Vec<Text> = (0..100).map(|length| "y".repeat(length)).collect();
         let replies = encoded(&texts);
-        for (number, text) in (0..).zip(&texts) {
-            assert_eq!(replies.get(number).as_ref(), Some(text));
+        for (id, text) in (0..).map(FeatureId).zip(&texts) {
+            assert_eq!(replies.get(id).as_ref(), Some(text));
         }
-        assert_eq!(replies.get(100), None);
+        assert_eq!(replies.get(FeatureId(100)), None);
     }
 
     #[test]
     fn nothing_is_drawn_before_it_is_asked_for() {
         let texts = vec!["z".repeat(PIECE)];
-        let endless = encoded(&texts).stream(iter::repeat(0));
+        let endless = encoded(&texts).stream(iter::repeat(FeatureId(0)));
         let (_, _, extensions) = endless.into_parts();
         let mut response = http::Response::new(Body::empty());
         *response.extensions_mut() = extensions;

@@ -12,8 +12,7 @@ use proto::routeguide::{self as wire, Feature};
 
 use crate::{encoded::Encoded, features_file, places::Places, point::Point};
 
-/// Every place and what is sent of it, by the same numbers, which count from 0 in the order of the file.
-/// No two are at one point.
+/// Every location and what is sent of it, by the same ids. No two features are at one point.
 #[derive(Debug)]
 pub(crate) struct Features {
     pub(crate) places: Arc<Places>,
@@ -69,17 +68,20 @@ fn read(json: impl BufRead, length: usize) -> Result<Features, String> {
 #[cfg(test)]
 mod tests {
     use super::Features;
-    use crate::point::{Point, Rectangle};
+    use crate::{
+        feature_id::FeatureId,
+        point::{Point, Rectangle},
+    };
 
     #[test]
     fn the_embedded_database_is_complete() {
         let features = Features::embedded().expect("sound");
         let corner = |e7| Point::new(e7, e7).expect("on the globe");
         let everywhere = Rectangle::between(corner(-900_000_000), corner(900_000_000));
-        let numbers: Vec<_> = features.places.inside(everywhere).collect();
-        assert_eq!(numbers, Vec::from_iter(0..100));
-        let named = numbers.iter().filter(|&&number| {
-            let feature = features.replies.get(number).expect("a feature");
+        let ids: Vec<_> = features.places.inside(everywhere).collect();
+        assert_eq!(ids, Vec::from_iter((0..100).map(FeatureId)));
+        let named = ids.iter().filter(|&&id| {
+            let feature = features.replies.get(id).expect("a feature");
             !feature.name.is_empty()
         });
         assert_eq!(named.count(), 64);

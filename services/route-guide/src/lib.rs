@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 use tower::util::MapResponseLayer;
 
 mod encoded;
+mod feature_id;
 mod features;
 mod features_file;
 mod heartbeat;
@@ -27,7 +28,7 @@ mod tree;
 
 use features::Features;
 use heartbeat::Heartbeat;
-use notes::{Note, Notes};
+use notes::{Note, NoteStore};
 use point::{Point, Rectangle};
 use route::Route;
 
@@ -72,7 +73,7 @@ async fn build(settings: Settings, runtime: Runtime) -> Result<Services, Error> 
 
 struct Service {
     features: Features,
-    notes: Arc<dyn Notes>,
+    notes: Arc<dyn NoteStore>,
     /// Most in one note.
     note_bytes: u32,
 }
@@ -144,7 +145,7 @@ impl RouteGuide for Service {
                         let note = Note::new(message, note_bytes)
                             .map_err(|too_long| invalid_argument("message", too_long.to_string()))?;
                         let left = notes.leave(place, note).await;
-                        for earlier in left.map_err(|away| unavailable(away.to_string()))? {
+                        for earlier in left.map_err(|down| unavailable(down.to_string()))? {
                             heartbeat.said();
                             yield RouteNote { location, message: earlier.to_string() };
                         }

@@ -52,10 +52,10 @@ impl NotesSettings {
     }
 
     /// The notes as they are to be kept.
-    pub(crate) fn open(self, runtime: &Runtime) -> Result<Arc<dyn Notes>, Error> {
+    pub(crate) fn open(self, runtime: &Runtime) -> Result<Arc<dyn NoteStore>, Error> {
         Ok(match self.redis.open(&self.limits, runtime)? {
             Some(notes) => Arc::new(notes),
-            None => Arc::new(memory::Notes::new(self.limits)),
+            None => Arc::new(memory::MemoryStore::new(self.limits)),
         })
     }
 }
@@ -92,9 +92,9 @@ impl fmt::Display for TooLong {
 /// The reason is for the log and `/readyz`; what callers are told has none of it, for the store may name
 /// addresses and users in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Away(Arc<str>);
+pub(crate) struct StoreUnavailable(Arc<str>);
 
-impl fmt::Display for Away {
+impl fmt::Display for StoreUnavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("notes: the store is not available")
     }
@@ -102,10 +102,10 @@ impl fmt::Display for Away {
 
 /// Where notes are kept, shared by every chat.
 #[async_trait::async_trait]
-pub(crate) trait Notes: Send + Sync {
+pub(crate) trait NoteStore: Send + Sync {
     /// Leaves `note` at `point`; returns the notes that were there, oldest first. Nobody's note comes
     /// between the two.
-    async fn leave(&self, point: Point, note: Note) -> Result<Vec<Arc<str>>, Away>;
+    async fn leave(&self, point: Point, note: Note) -> Result<Vec<Arc<str>>, StoreUnavailable>;
 }
 
 #[cfg(test)]

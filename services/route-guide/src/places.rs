@@ -1,4 +1,4 @@
-//! Where things are: the number of the place at a point, and the numbers of those in an area.
+//! The index of features by location: which feature is at a point, and which are in an area.
 
 use std::{fmt, hash::BuildHasher as _, ops::Range, sync::Arc, vec};
 
@@ -6,26 +6,27 @@ use hashbrown::{HashTable, hash_table::Entry};
 use rustc_hash::FxBuildHasher;
 
 use crate::{
+    feature_id::FeatureId,
     point::{Point, Rectangle},
     tree::Tree,
 };
 
-/// Points by their numbers, which count from 0 in the order of the file; no two are the same.
+/// The location of each feature, by its id; no two are the same.
 #[derive(Debug, Default)]
 pub(crate) struct Places {
     points: Vec<Point>,
-    /// Numbers alone: the points they stand for are their keys. The hash is quick and can be
+    /// Ids alone: the points they stand for are their keys. The hash is quick and can be
     /// foreseen, which is safe because callers only ever look up.
-    by_point: HashTable<u32>,
+    by_point: HashTable<FeatureId>,
     /// None while there are so few that looking at each is quicker.
     tree: Option<Tree>,
 }
 
-/// Why a place is not taken in.
+/// Why a feature is not added.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// There is one already, with this number.
-    Twice(u32),
+    /// There is one at the same point already.
+    Duplicate(FeatureId),
     /// There are 2³² already.
     Full,
 }
@@ -33,8 +34,10 @@ pub(crate) enum Refused {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Twice(number) => write!(f, "the same place as entry {}", u64::from(*number) + 1),
-            Self::Full => write!(f, "more than {} places", u32::MAX),
+            Self::Duplicate(FeatureId(id)) => {
+                write!(f, "the same location as entry {}", u64::from(*id) + 1)
+            }
+            Self::Full => write!(f, "more than {} features", u32::MAX),
         }
     }
 }
@@ -42,15 +45,15 @@ impl fmt::Display for Refused {
 impl Places {
     const FEW: usize = 256;
 
-    /// Takes a place in. [`Self::index`] follows the last.
+    /// Adds the next feature. [`Self::index`] follows the last.
     pub(crate) fn push(&mut self, point: Point) -> Result<(), Refused> {
-        let number = u32::try_from(self.points.len()).map_err(|_| Refused::Full)?;
+        let id = u32::try_from(self.points.len()).map_err(|_| Refused::Full)?;
         let points = &self.points;
-        let is_there = |&number: &u32| points.get(number as usize) == Some(&point);
-        let rehash = |&number: &u32| points.get(number as usize).map_or(0, hash);
+        let is_there = |id: &FeatureId| points.get(id.index()) == Some(&point);
+        let rehash = |id: &FeatureId| points.get(id.index()).map_or(0, hash);
         match self.by_point.entry(hash(&point), is_there, rehash) {
-            Entry::Occupied(earlier) => return Err(Refused::Twice(*earlier.get())),
-            Entry::Vacant(place) => place.insert(number),
+            Entry::Occupied(earlier) => return Err(Refused::Duplicate(*earlier.get())),
+            Entry::Vacant(place) => place.insert(FeatureId(id)),
         };
         self.points.push(point);
         self.tree = None;
@@ -63,24 +66,24 @@ impl Places {
         self.tree = (self.points.len() > Self::FEW).then(|| Tree::over(&self.points));
     }
 
-    /// The number of the place at exactly this point.
-    pub(crate) fn at(&self, point: Point) -> Option<u32> {
-        let is_there = |&number: &u32| self.points.get(number as usize) == Some(&point);
+    /// The feature at exactly this point.
+    pub(crate) fn at(&self, point: Point) -> Option<FeatureId> {
+        let is_there = |id: &FeatureId| self.points.get(id.index()) == Some(&point);
         self.by_point.find(hash(&point), is_there).copied()
     }
 
-    /// The numbers of the places inside `area`, in ascending order.
+    /// The features inside `area`, by ascending id.
     ///
-    /// A caller may ask for everything, many times at once. So no more than 256 KiB of numbers are ever
-    /// held: where there are more, or so many of all that it is no slower, they are found one by one as
-    /// they are asked for.
+    /// A caller may ask for everything, many times at once. So no more than 256 KiB of ids are ever
+    /// held: where there are more, or so many of all that it is no slower, the points are scanned as the
+    /// iterator is polled.
     pub(crate) fn inside(self: &Arc<Self>, area: Rectangle) -> Inside {
         const MOST: usize = 64 * 1024;
         let most = (self.points.len() / 8).min(MOST);
         let found = self.tree.as_ref().and_then(|tree| tree.inside(area, most));
         match found {
             Some(found) => Inside::Found(in_order(found).into_iter()),
-            None => Inside::Sought {
+            None => Inside::Scan {
                 places: self.clone(),
                 area,
                 rest: 0..self.points.len(),
@@ -93,22 +96,22 @@ fn hash(point: &Point) -> u64 {
     FxBuildHasher.hash_one(point)
 }
 
-fn in_order(mut numbers: Vec<u32>) -> Vec<u32> {
+fn in_order(mut ids: Vec<FeatureId>) -> Vec<FeatureId> {
     // From where on a radix sort is quicker.
     const MANY: usize = 256;
-    if numbers.len() < MANY {
-        numbers.sort_unstable();
+    if ids.len() < MANY {
+        ids.sort_unstable();
     } else {
-        radsort::sort(&mut numbers);
+        radsort::sort_by_key(&mut ids, |id| id.0);
     }
-    numbers
+    ids
 }
 
-/// The places in an area.
+/// The features in an area.
 #[derive(Debug)]
 pub(crate) enum Inside {
-    Found(vec::IntoIter<u32>),
-    Sought {
+    Found(vec::IntoIter<FeatureId>),
+    Scan {
         places: Arc<Places>,
         area: Rectangle,
         rest: Range<usize>,
@@ -116,25 +119,25 @@ pub(crate) enum Inside {
 }
 
 impl Iterator for Inside {
-    type Item = u32;
+    type Item = FeatureId;
 
-    fn next(&mut self) -> Option<u32> {
+    fn next(&mut self) -> Option<FeatureId> {
         match self {
-            Self::Found(numbers) => numbers.next(),
-            Self::Sought { places, area, rest } => {
-                let is_inside = |number: &usize| {
-                    let point = places.points.get(*number);
+            Self::Found(ids) => ids.next(),
+            Self::Scan { places, area, rest } => {
+                let is_inside = |index: &usize| {
+                    let point = places.points.get(*index);
                     point.is_some_and(|&point| area.contains(point))
                 };
-                rest.find(is_inside).map(|number| number as u32)
+                rest.find(is_inside).map(|index| FeatureId(index as u32))
             }
         }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         match self {
-            Self::Found(numbers) => numbers.size_hint(),
-            Self::Sought { rest, .. } => (0, Some(rest.len())),
+            Self::Found(ids) => ids.size_hint(),
+            Self::Scan { rest, .. } => (0, Some(rest.len())),
         }
     }
 }
@@ -146,10 +149,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Inside, Places, Refused, in_order};
-    use crate::point::{Point, Rectangle};
+    use crate::{
+        feature_id::FeatureId,
+        point::{Point, Rectangle},
+    };
 
     fn point(latitude: i32, longitude: i32) -> Point {
         Point::new(latitude, longitude).expect("on the globe")
+    }
+
+    fn ids() -> impl Iterator<Item = FeatureId> {
+        (0..).map(FeatureId)
     }
 
     fn places(points: &[Point]) -> Arc<Places> {
@@ -218,16 +228,16 @@ mod tests {
         #[test]
         fn a_search_finds_what_a_scan_finds_in_the_same_order((points, a, b) in search()) {
             let area = Rectangle::between(a, b);
-            let scan = (0..).zip(&points).filter(|(_, point)| area.contains(**point));
-            let scan: Vec<u32> = scan.map(|(number, _)| number).collect();
+            let scan = ids().zip(&points).filter(|(_, point)| area.contains(**point));
+            let scan: Vec<_> = scan.map(|(id, _)| id).collect();
             prop_assert_eq!(places(&points).inside(area).collect::<Vec<_>>(), scan);
         }
 
         #[test]
         fn every_place_is_at_its_point_and_nothing_is_elsewhere(points in map(), other in anywhere()) {
             let places = places(&points);
-            for (number, &point) in (0..).zip(&points) {
-                prop_assert_eq!(places.at(point), Some(number));
+            for (id, &point) in ids().zip(&points) {
+                prop_assert_eq!(places.at(point), Some(id));
             }
             if !points.contains(&other) {
                 prop_assert_eq!(places.at(other), None);
@@ -235,10 +245,11 @@ mod tests {
         }
 
         #[test]
-        fn numbers_are_put_in_order(numbers in prop::collection::vec(any::<u32>(), 0..300)) {
-            let mut sorted = numbers.clone();
+        fn ids_are_put_in_order(ids in prop::collection::vec(any::<u32>(), 0..300)) {
+            let ids: Vec<_> = ids.into_iter().map(FeatureId).collect();
+            let mut sorted = ids.clone();
             sorted.sort();
-            prop_assert_eq!(in_order(numbers), sorted);
+            prop_assert_eq!(in_order(ids), sorted);
         }
     }
 
@@ -248,18 +259,24 @@ mod tests {
         let places = places(&points);
         let up_to = |last: i32| places.inside(Rectangle::between(points[0], point(last, last)));
         assert!(matches!(up_to(9_999), Inside::Found(_)), "an eighth of all");
-        assert!(matches!(up_to(10_000), Inside::Sought { .. }), "one more");
+        assert!(matches!(up_to(10_000), Inside::Scan { .. }), "one more");
         for last in [9_999, 10_000, 79_999] {
-            assert!(up_to(last).eq(0..=last as u32), "{last}");
+            assert!(up_to(last).eq(ids().take(last as usize + 1)), "{last}");
         }
     }
 
     #[test]
-    fn a_place_is_taken_once() {
+    fn a_location_is_added_once() {
         let mut places = Places::default();
         assert_eq!(places.push(point(1, 2)), Ok(()));
         assert_eq!(places.push(point(2, 1)), Ok(()));
-        assert_eq!(places.push(point(1, 2)), Err(Refused::Twice(0)));
-        assert_eq!(Refused::Twice(0).to_string(), "the same place as entry 1");
+        assert_eq!(
+            places.push(point(1, 2)),
+            Err(Refused::Duplicate(FeatureId(0)))
+        );
+        assert_eq!(
+            Refused::Duplicate(FeatureId(0)).to_string(),
+            "the same location as entry 1"
+        );
     }
 }

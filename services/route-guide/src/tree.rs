@@ -1,6 +1,9 @@
 //! A k-d tree that never changes: which places a rectangle holds, at a cost that grows with the answer.
 
-use crate::point::{Axis, Point, Rectangle};
+use crate::{
+    feature_id::FeatureId,
+    point::{Axis, Point, Rectangle},
+};
 
 /// Places in the order of a balanced k-d tree. It has no nodes: of any part of it, the place in the
 /// middle divides the others by one coordinate, and the parts on its two sides are divided likewise by
@@ -9,7 +12,7 @@ use crate::point::{Axis, Point, Rectangle};
 pub(crate) struct Tree {
     points: Vec<Point>,
     /// Beside the points, because a part that lies inside the area is taken over without a look at them.
-    ids: Vec<u32>,
+    ids: Vec<FeatureId>,
     bounds: Rectangle,
 }
 
@@ -19,7 +22,8 @@ const LEAF: usize = 32;
 impl Tree {
     /// A tree over these points, each of which has its place in `points` as its id.
     pub(crate) fn over(points: &[Point]) -> Self {
-        let mut places: Vec<(Point, u32)> = points.iter().copied().zip(0..).collect();
+        let ids = (0..).map(FeatureId);
+        let mut places: Vec<(Point, FeatureId)> = points.iter().copied().zip(ids).collect();
         divide(&mut places, Axis::Latitude);
         Self {
             points: places.iter().map(|&(point, _)| point).collect(),
@@ -29,7 +33,7 @@ impl Tree {
     }
 
     /// The ids of the places inside `area`, in no order; None if there are more than `most`.
-    pub(crate) fn inside(&self, area: Rectangle, most: usize) -> Option<Vec<u32>> {
+    pub(crate) fn inside(&self, area: Rectangle, most: usize) -> Option<Vec<FeatureId>> {
         let mut search = Search {
             area,
             most,
@@ -46,7 +50,7 @@ impl Tree {
 
 /// Puts the middle of `places`, and of every part of it, where it belongs. Each step halves, so that
 /// even 2³² places take no more than 32 calls within calls; likewise in [`Search::visit`].
-fn divide(places: &mut [(Point, u32)], axis: Axis) {
+fn divide(places: &mut [(Point, FeatureId)], axis: Axis) {
     if places.len() <= LEAF {
         return;
     }
@@ -61,7 +65,7 @@ fn divide(places: &mut [(Point, u32)], axis: Axis) {
 #[derive(Clone, Copy)]
 struct Part<'a> {
     points: &'a [Point],
-    ids: &'a [u32],
+    ids: &'a [FeatureId],
 }
 
 impl Part<'_> {
@@ -81,7 +85,7 @@ impl Part<'_> {
 struct Search {
     area: Rectangle,
     most: usize,
-    found: Vec<u32>,
+    found: Vec<FeatureId>,
 }
 
 impl Search {
@@ -117,7 +121,7 @@ impl Search {
 
     /// Whether a place of a leaf is inside cannot be foreseen, so this does not branch on it.
     fn look_at(&mut self, leaf: Part<'_>) {
-        let mut inside = [0; LEAF];
+        let mut inside = [FeatureId(0); LEAF];
         let mut many = 0;
         for (&point, &id) in leaf.points.iter().zip(leaf.ids) {
             inside[many] = id;

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tonic::{Code, Request, Status, transport::Channel};
 
-use crate::finding::percentile;
+use crate::measurement::percentile;
 
 /// What they call.
 #[derive(Debug, Clone)]

@@ -24,7 +24,7 @@ use super::{
     heard::Heard,
     start,
 };
-use crate::finding::Finding;
+use crate::measurement::Measurement;
 
 const BETWEEN_KILLS: Duration = Duration::from_secs(3);
 const AWAY: Duration = Duration::from_millis(500);
@@ -47,7 +47,7 @@ struct Done {
     other: Vec<Status>,
 }
 
-pub(crate) async fn history(kills: u32) -> Option<Finding> {
+pub(crate) async fn history(kills: u32) -> Option<Measurement> {
     let mut redis = Redis::start(DURABLE).await?;
     let url = redis.url();
     let roomy = ["--notes-per-point", "1000000"];
@@ -78,8 +78,8 @@ pub(crate) async fn history(kills: u32) -> Option<Finding> {
         done.other.extend(one.other);
     }
     let lists = lists(&redis).await;
-    let finding = finding(&done, &lists);
-    Some(finding.note(format!("{kills} kills, {cuts} connections cut in between")))
+    let measurement = measurement(&done, &lists);
+    Some(measurement.note(format!("{kills} kills, {cuts} connections cut in between")))
 }
 
 /// Has the store close its connections now and then, with answers on their way: only so are notes tried
@@ -97,11 +97,11 @@ async fn cut_until(redis: &Redis, end: Instant) -> u32 {
     cut
 }
 
-fn finding(done: &Done, lists: &BTreeMap<Place, Vec<String>>) -> Finding {
+fn measurement(done: &Done, lists: &BTreeMap<Place, Vec<String>>) -> Measurement {
     let breaches = check(&done.sent, lists);
     let acknowledged = (done.sent.iter()).filter(|note| note.acknowledged.is_some());
     let longest = lists.values().map(Vec::len).max().unwrap_or(0);
-    Finding::new()
+    Measurement::new()
         .goal(breaches.is_empty(), told(&breaches))
         .goal(
             done.other.is_empty(),

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::{note, start};
 use crate::{
     client::{Bare, code},
-    finding::Finding,
+    measurement::Measurement,
 };
 
 const CHATS: i32 = 8;
@@ -24,7 +24,7 @@ const CAP: f64 = (64 * 1024 * 1024) as f64;
 /// that the allocator keeps.
 const BESIDES: f64 = CHATS as f64 * (2 * 1024 * 1024) as f64;
 
-pub(crate) async fn memory(points: i32) -> Option<Finding> {
+pub(crate) async fn memory(points: i32) -> Option<Measurement> {
     let server = start(None, &[]).await;
     // What serving itself takes is not to be measured.
     leave(server.addr, 0..1).await;
@@ -41,7 +41,7 @@ pub(crate) async fn memory(points: i32) -> Option<Finding> {
     let (peak, end) = (growth(server.peak_rss()), growth(server.rss()));
     let notes = points * NOTES_PER_POINT;
     Some(
-        Finding::new()
+        Measurement::new()
             .goal(
                 peak <= CAP + BESIDES,
                 format!(

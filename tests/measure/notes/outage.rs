@@ -12,7 +12,7 @@ use super::{
     health::Health,
     note, start,
 };
-use crate::finding::{Finding, time, within};
+use crate::measurement::{Measurement, time, within};
 
 const UP: Duration = Duration::from_secs(1);
 const AWAY: Duration = Duration::from_millis(1500);
@@ -46,14 +46,14 @@ struct Seen {
     features: Vec<Call>,
 }
 
-pub(crate) async fn outage(rounds: usize) -> Option<Finding> {
-    let mut finding = Finding::new();
+pub(crate) async fn outage(rounds: usize) -> Option<Measurement> {
+    let mut measurement = Measurement::new();
     for (fault, name) in [(Fault::Kill, "kill -9"), (Fault::Stop, "SIGSTOP")] {
         let seen = Seen::of(fault, rounds).await?;
-        finding = seen.unaffected(seen.away(finding, name));
+        measurement = seen.unaffected(seen.away(measurement, name));
     }
     let seen = Seen::of(Fault::Wedge, rounds).await?;
-    Some(seen.unaffected(seen.replaced(finding)))
+    Some(seen.unaffected(seen.replaced(measurement)))
 }
 
 impl Seen {
@@ -112,7 +112,7 @@ impl Seen {
     }
 
     /// Of a store that was away: how the chats failed, and when all was well again.
-    fn away(&self, finding: Finding, name: &str) -> Finding {
+    fn away(&self, measurement: Measurement, name: &str) -> Measurement {
         let (mut first, mut later) = (Vec::<&Call>::new(), Vec::<&Call>::new());
         for outage in &self.outages {
             let known = outage.began + KNOWN;
@@ -142,7 +142,7 @@ impl Seen {
         // A chat takes as long as this machine lets it, also where the store answers.
         let served = p99(self.chats.iter().filter(|call| call.code == Code::Ok));
         let at_once = milliseconds(1).max(served.unwrap_or_default());
-        finding
+        measurement
             .likely(
                 within(first_p99, milliseconds(200)),
                 format!(
@@ -173,7 +173,7 @@ impl Seen {
     }
 
     /// Of a connection that went nowhere: when a call that began after that was served.
-    fn replaced(&self, finding: Finding) -> Finding {
+    fn replaced(&self, measurement: Measurement) -> Measurement {
         let served = self.outages.iter().map(|outage| {
             let served = (self.chats.iter())
                 .filter(|call| call.code == Code::Ok && call.began > outage.began);
@@ -183,7 +183,7 @@ impl Seen {
         let served: Option<Vec<_>> = served.collect();
         let worst = served.and_then(|times| times.into_iter().max());
         let lost = (self.chats.iter()).filter(|call| call.code != Code::Ok);
-        finding
+        measurement
             .goal(
                 worst.is_some(),
                 format!("wedged, {} times", self.outages.len()),
@@ -196,7 +196,7 @@ impl Seen {
     }
 
     /// The calls that need no store.
-    fn unaffected(&self, finding: Finding) -> Finding {
+    fn unaffected(&self, measurement: Measurement) -> Measurement {
         let errors = (self.features.iter()).filter(|call| call.code != Code::Ok);
         let errors = errors.count();
         let (during, else_) = self.features.iter().partition::<Vec<_>, _>(|call| {
@@ -204,7 +204,7 @@ impl Seen {
             outages.any(|outage| outage.began <= call.began && call.began < outage.over)
         });
         let (during, else_) = (p99(during), p99(else_));
-        finding
+        measurement
             .goal(errors == 0, format!("GetFeature {errors} errors"))
             .likely(
                 near(during, else_, 1.1),

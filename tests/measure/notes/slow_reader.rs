@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     client::{Bare, code},
-    finding::{Finding, time},
-    subject::Subject,
+    measurement::{Measurement, time},
+    server_under_test::ServerUnderTest,
 };
 
 const PLACE: (i32, i32) = (1, 1);
@@ -21,17 +21,22 @@ const TURN: Duration = Duration::from_secs(3);
 /// As many as are kept at a point, and more than fit into a window of 64 KiB.
 const NOTES: usize = 100;
 
-pub(crate) async fn slow_reader(turns: usize) -> Option<Finding> {
+pub(crate) async fn slow_reader(turns: usize) -> Option<Measurement> {
     let redis = Redis::start(&[]).await?;
-    let mut finding = Finding::new();
+    let mut measurement = Measurement::new();
     for (store, url) in [("memory", None), ("Redis", Some(redis.url()))] {
         let server = start(url.as_deref(), &[]).await;
-        finding = compared(finding, store, &server, turns).await;
+        measurement = compared(measurement, store, &server, turns).await;
     }
-    Some(finding)
+    Some(measurement)
 }
 
-async fn compared(finding: Finding, store: &str, server: &Subject, turns: usize) -> Finding {
+async fn compared(
+    measurement: Measurement,
+    store: &str,
+    server: &ServerUnderTest,
+    turns: usize,
+) -> Measurement {
     let code = fill(server).await;
     assert_eq!(code, "0", "a point that is full of notes");
     let what = What::Chat(note(PLACE, "x".repeat(64)));
@@ -53,7 +58,7 @@ async fn compared(finding: Finding, store: &str, server: &Subject, turns: usize)
         .partition::<Vec<&Call>, _>(|call| stalled.iter().any(|turn| turn.contains(&call.began)));
     let counts = (with.len(), without.len());
     let (with, without) = (p99(with), p99(without));
-    finding
+    measurement
         .likely(
             near(with, without, 1.05),
             format!("{store} p99 {} → {}", time(without), time(with)),
@@ -65,7 +70,7 @@ async fn compared(finding: Finding, store: &str, server: &Subject, turns: usize)
 }
 
 /// Leaves as many notes as are kept.
-async fn fill(server: &Subject) -> String {
+async fn fill(server: &ServerUnderTest) -> String {
     let mut client = Bare::connect(server.addr).await;
     let mut call = chat(&mut client).await;
     let notes = framed(&note(PLACE, "x".repeat(64))).repeat(NOTES);
@@ -85,7 +90,7 @@ struct SlowReader {
 }
 
 impl SlowReader {
-    async fn begin(server: &Subject) -> Self {
+    async fn begin(server: &ServerUnderTest) -> Self {
         let mut client = Bare::connect(server.addr).await;
         let mut call = chat(&mut client).await;
         let notes = framed(&note(PLACE, "x".repeat(64))).repeat(NOTES);

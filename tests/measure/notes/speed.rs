@@ -10,20 +10,20 @@ use tonic::{Status, transport::Channel};
 
 use super::{commands, note, start};
 use crate::{
-    finding::{Finding, percentile, time},
-    subject::Subject,
+    measurement::{Measurement, percentile, time},
+    server_under_test::ServerUnderTest,
 };
 
 const CHATS: i32 = 64;
 /// So that each note brings back exactly one: its reply.
 const ONE: [&str; 2] = ["--notes-per-point", "1"];
 
-pub(crate) async fn speed(lasts: Duration) -> Option<Finding> {
+pub(crate) async fn speed(lasts: Duration) -> Option<Measurement> {
     let redis = Redis::start(&[]).await?;
     let memory = start(None, &ONE).await;
     first_notes(&memory).await;
-    let mut finding = told(
-        Finding::new(),
+    let mut measurement = told(
+        Measurement::new(),
         "memory",
         &mut chat(&memory, lasts).await,
         lasts,
@@ -42,8 +42,8 @@ pub(crate) async fn speed(lasts: Duration) -> Option<Finding> {
         [0, 1].map(|nth| count(after)[nth] - count(before)[nth])
     };
     let [calls, failed] = asked("evalsha");
-    finding = told(finding, "Redis", &mut notes, lasts);
-    Some(finding.goal(
+    measurement = told(measurement, "Redis", &mut notes, lasts);
+    Some(measurement.goal(
         calls == notes.len() as u64 && failed == 0,
         format!(
             "{calls} evalsha for {} notes, {failed} refused",
@@ -52,8 +52,13 @@ pub(crate) async fn speed(lasts: Duration) -> Option<Finding> {
     ))
 }
 
-fn told(finding: Finding, store: &str, times: &mut [Duration], lasts: Duration) -> Finding {
-    finding.note(format!(
+fn told(
+    measurement: Measurement,
+    store: &str,
+    times: &mut [Duration],
+    lasts: Duration,
+) -> Measurement {
+    measurement.note(format!(
         "{store} {:.0} notes/s, p50 {}, p99 {}",
         times.len() as f64 / lasts.as_secs_f64(),
         time(percentile(times, 0.5)),
@@ -62,7 +67,7 @@ fn told(finding: Finding, store: &str, times: &mut [Duration], lasts: Duration) 
 }
 
 /// Leaves a note at each place, which brings back nothing.
-async fn first_notes(server: &Subject) {
+async fn first_notes(server: &ServerUnderTest) {
     let mut client = RouteGuideClient::new(server.channel());
     let notes: Vec<_> = (0..CHATS).map(|nth| note((nth, 0), "first")).collect();
     let replies = client.route_chat(tokio_stream::iter(notes)).await;
@@ -72,7 +77,7 @@ async fn first_notes(server: &Subject) {
 }
 
 /// A note after the other in many chats at once, each at a place of its own: how long each reply took.
-async fn chat(server: &Subject, lasts: Duration) -> Vec<Duration> {
+async fn chat(server: &ServerUnderTest, lasts: Duration) -> Vec<Duration> {
     let end = Instant::now() + lasts;
     let mut chats = JoinSet::new();
     for nth in 0..CHATS {

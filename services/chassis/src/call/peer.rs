@@ -39,7 +39,7 @@ pub(crate) struct Peer {
     /// Health checks of this connection whose request is incomplete.
     pub(crate) late_checks: Counter,
     open_calls: AtomicUsize,
-    quiet_since: Mutex<Instant>,
+    idle_since: Mutex<Instant>,
 }
 
 impl Peer {
@@ -61,7 +61,7 @@ impl Peer {
             watches: Counter::new(MAX_WATCHES),
             late_checks: Counter::new(MAX_LATE_CHECKS),
             open_calls: AtomicUsize::new(0),
-            quiet_since: Mutex::new(Instant::now()),
+            idle_since: Mutex::new(Instant::now()),
         }
     }
 
@@ -77,11 +77,11 @@ impl Peer {
     }
 
     /// Resolves when there has been no call for so long.
-    pub(crate) async fn quiet_for(&self, idle: Duration) {
+    pub(crate) async fn idle_for(&self, idle: Duration) {
         loop {
             let now = Instant::now();
-            let quiet = self.open_calls.load(Relaxed) == 0;
-            let since = if quiet { *self.quiet_since() } else { now };
+            let is_idle = self.open_calls.load(Relaxed) == 0;
+            let since = if is_idle { *self.idle_since() } else { now };
             match idle.checked_sub(now - since) {
                 Some(left) if !left.is_zero() => sleep(left).await,
                 _ => return,
@@ -89,9 +89,9 @@ impl Peer {
         }
     }
 
-    fn quiet_since(&self) -> MutexGuard<'_, Instant> {
+    fn idle_since(&self) -> MutexGuard<'_, Instant> {
         // Nothing panics while it holds the lock.
-        self.quiet_since
+        self.idle_since
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -109,9 +109,9 @@ impl OpenCall {
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        // Before the count says so, or `quiet_for` would take the time of an earlier call for this one's.
+        // Before the count says so, or `idle_for` would take the time of an earlier call for this one's.
         if self.0.open_calls.load(Relaxed) == 1 {
-            *self.0.quiet_since() = Instant::now();
+            *self.0.idle_since() = Instant::now();
         }
         self.0.open_calls.fetch_sub(1, Relaxed);
     }

@@ -12,6 +12,7 @@ use http::{HeaderMap, Response};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
+use tracing::Span;
 
 use crate::{
     call::{access_log::CallRecord, in_flight::InFlight, termination::Termination},
@@ -43,10 +44,14 @@ impl CallBody {
     /// The response as it is sent.
     pub(crate) fn track(
         response: Response<Body>,
-        termination: Termination,
+        mut termination: Termination,
         mut record: CallRecord,
     ) -> Response<Self> {
         record.note_status(response.headers());
+        if record.kind.method().is_some_and(|method| method.is_unary()) {
+            // Its handler is done.
+            termination.span = Span::none();
+        }
         response.map(|body| Self {
             body: Some(body),
             termination,

@@ -26,7 +26,7 @@ use tokio::{
 use crate::{
     call::{Shared, peer::Peer, response_body::ResponseBody},
     connection::{
-        stall_guard::{Activity, READ_A_TURN, Watched},
+        stall_guard::{Activity, READ_A_TURN, StallGuard},
         stream::{self, Chunk},
     },
     settings::limits::{Limits, MAX_STREAMS},
@@ -45,12 +45,12 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// frames of ten bytes, and the tasks of the streams empty h2 before the next; this is room for some turns.
 const DATA_FRAME_BUDGET: usize = 10 * (READ_A_TURN / 10) * 255;
 
-/// Serves a connection until it ends. `respond` is called for each request.
+/// Serves a connection until it ends. A clone of `respond` is called for each request.
 pub(crate) async fn serve<T, F, B>(
     shared: &Shared,
     peer: &Arc<Peer>,
     stream: T,
-    respond: impl Fn(Request<Incoming>) -> F,
+    respond: impl FnOnce(Request<Incoming>) -> F + Clone + Send + 'static,
 ) -> Result<(), Ended>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin,
@@ -60,15 +60,16 @@ where
 {
     let limits = &shared.limits;
     let stall = *limits.stall_timeout;
-    let stream = Watched::new(stream, limits);
+    let stream = StallGuard::new(stream, limits);
     let activity = stream.activity();
     let mut connection = settings().handshake(stream).await?;
     let ping = connection.ping_pong();
     let begin = |request: Request<h2::RecvStream>, reply| {
         let (head, body) = request.into_parts();
         let (receiver, body) = incoming::channel(body);
-        let response = Box::pin(respond(Request::from_parts(head, body)));
-        tokio::spawn(stream::serve(receiver, reply, response, stall));
+        let request = Request::from_parts(head, body);
+        let respond = respond.clone();
+        tokio::spawn(stream::serve(receiver, reply, || respond(request), stall));
     };
     let mut converse = pin!(converse(&mut connection, begin, shared, peer));
     let converse = poll_fn(|cx| {
@@ -78,7 +79,7 @@ where
     // Unconstrained, so that it is heard beside a peer that keeps the connection busy.
     select! {
         ended = converse => Ok(ended?),
-        () = unconstrained(silence(ping, &activity)) => Err(Ended::Silent),
+        () = unconstrained(keepalive(ping, &activity)) => Err(Ended::Silent),
     }
 }
 
@@ -192,7 +193,7 @@ where
 }
 
 /// Resolves when a peer from which nothing comes does not answer PING either.
-async fn silence(ping: Option<PingPong>, activity: &Activity) {
+async fn keepalive(ping: Option<PingPong>, activity: &Activity) {
     const INTERVAL: Duration = Duration::from_secs(30);
     const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -225,7 +226,7 @@ async fn time_to_go(shared: &Shared, peer: &Peer) -> GoAwayReason {
     select! {
         () = shared.lifecycle.reached(Phase::Draining) => GoAwayReason::Draining,
         () = sleep(jittered(*limits.max_connection_age)) => GoAwayReason::MaxAge,
-        () = peer.quiet_for(*limits.max_connection_idle) => GoAwayReason::MaxIdle,
+        () = peer.idle_for(*limits.max_connection_idle) => GoAwayReason::MaxIdle,
     }
 }
 

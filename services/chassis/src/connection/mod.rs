@@ -4,21 +4,20 @@ pub(crate) mod handshake_turns;
 pub(crate) mod http2;
 pub(crate) mod stall_guard;
 pub(crate) mod stream;
+pub(crate) mod tcp;
 pub(crate) mod tls;
 
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::future::{self, Either};
-use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
     time::{Instant, sleep, timeout_at},
 };
 
 use crate::{
     call::{Shared, peer::Peer, respond},
-    connection::{http2::Ended, tls::Tls},
+    connection::{http2::Ended, tcp::TcpStream, tls::Tls},
     state::lifecycle::{Lifecycle, Phase},
     wire::certificate,
 };
@@ -27,7 +26,7 @@ use crate::{
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     tls: Option<Tls>,
-    stream: TcpStream,
+    mut stream: TcpStream,
     addr: SocketAddr,
 ) {
     let _counted = shared.metrics.connection_opens();
@@ -36,10 +35,10 @@ pub(crate) async fn serve(
     // the room that its handshake took.
     let whole_connection = async {
         let deadline = Instant::now() + *shared.limits.handshake_timeout;
-        if !Box::pin(speaks(&stream, deadline, &shared.lifecycle)).await {
+        if !Box::pin(first_byte(&mut stream, deadline, &shared.lifecycle)).await {
             return;
         }
-        if let Err(error) = set_options(&stream) {
+        if let Err(error) = tcp::set_options(&stream) {
             tracing::debug!(peer = %addr, %error, "socket options");
         }
         let peer = |names| Arc::new(Peer::new(addr, names, &shared.lifecycle, &shared.calls));
@@ -62,7 +61,11 @@ pub(crate) async fn serve(
 
 /// Whether the peer says anything in time. Clients speak first, and one that stays silent would be a
 /// connection for nothing and hold up every drain.
-pub(crate) async fn speaks(stream: &TcpStream, deadline: Instant, lifecycle: &Lifecycle) -> bool {
+pub(crate) async fn first_byte(
+    stream: &mut TcpStream,
+    deadline: Instant,
+    lifecycle: &Lifecycle,
+) -> bool {
     // For what has been sent and not yet arrived.
     const WHEN_DRAINING: Duration = Duration::from_millis(500);
 
@@ -78,31 +81,14 @@ pub(crate) async fn speaks(stream: &TcpStream, deadline: Instant, lifecycle: &Li
     )
 }
 
-/// How TCP treats our small messages, and a peer that has gone without a word.
-pub(crate) fn set_options(stream: &TcpStream) -> std::io::Result<()> {
-    const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(10))
-        .with_retries(3);
-
-    let socket = SockRef::from(stream);
-    // Messages are answered at once: waiting to fill a segment only adds delay.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&KEEPALIVE)?;
-    // gRFC A18: data that is not acknowledged for so long has no one to acknowledge it.
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(20)))?;
-    Ok(())
-}
-
 /// Serves HTTP/2, and says why it ended if that was not the peer's will.
 async fn converse<T>(shared: &Arc<Shared>, stream: T, peer: Arc<Peer>)
 where
     T: AsyncRead + AsyncWrite + Send + Unpin,
 {
-    let ended = http2::serve(shared, &peer, stream, |request| {
+    let ended = http2::serve(shared, &peer, stream, {
         let (shared, peer) = (shared.clone(), peer.clone());
-        async move { respond(&shared, &peer, request).await }
+        move |request| async move { respond(&shared, &peer, request).await }
     });
     if let Err(why) = ended.await {
         failed(shared, &peer, &why);
@@ -133,7 +119,8 @@ mod tests {
         time::Instant,
     };
 
-    use super::{set_options, speaks};
+    use super::first_byte;
+    use crate::connection::tcp::set_options;
     use crate::state::lifecycle::{Lifecycle, Phase};
 
     #[tokio::test]
@@ -147,8 +134,11 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(60);
         for says in [b"PRI".as_slice(), b""] {
             let mut peer = TcpStream::connect(addr).await.expect("queued");
-            let (stream, _) = listener.accept().await.expect("accepted");
-            let (heard, said) = join!(speaks(&stream, deadline, &draining), peer.write_all(says));
+            let (mut stream, _) = listener.accept().await.expect("accepted");
+            let (heard, said) = join!(
+                first_byte(&mut stream, deadline, &draining),
+                peer.write_all(says)
+            );
             said.expect("sent");
             assert_eq!(heard, !says.is_empty());
         }

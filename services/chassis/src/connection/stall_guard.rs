@@ -27,12 +27,12 @@ pub(crate) const READ_A_TURN: usize = 16 * 1024;
 
 /// A stream that fails with `TimedOut` when the peer leaves something half sent, or does not take what
 /// it is sent, for too long; and with `InvalidData` when it sends more control frames than its calls need.
-pub(crate) struct Watched<T> {
+pub(crate) struct StallGuard<T> {
     stream: T,
     /// None for HTTP/1.1, where only writing is watched.
     frames: Option<Frames>,
-    unfinished: Timer,
-    untaken: Timer,
+    read_stall: Timer,
+    write_stall: Timer,
     handshake: Duration,
     stall: Duration,
     control: Control,
@@ -65,13 +65,13 @@ impl Activity {
     }
 }
 
-impl<T> Watched<T> {
+impl<T> StallGuard<T> {
     pub(crate) fn new(stream: T, limits: &Limits) -> Self {
         Self {
             stream,
             frames: Some(Frames::new()),
-            unfinished: Timer::default(),
-            untaken: Timer::default(),
+            read_stall: Timer::default(),
+            write_stall: Timer::default(),
             handshake: *limits.handshake_timeout,
             stall: *limits.stall_timeout,
             control: Control::default(),
@@ -93,24 +93,24 @@ impl<T> Watched<T> {
 
     /// Whether the peer takes too long over what it has begun. To be asked when there is nothing to
     /// read, so that the timer wakes the reader.
-    fn check_unfinished(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+    fn check_read_stall(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let Some(frames) = &mut self.frames else {
             return Ok(());
         };
         let in_handshake = frames.in_handshake();
         if frames.between() && !in_handshake {
-            self.unfinished.clear();
+            self.read_stall.clear();
             return Ok(());
         }
         if std::mem::take(&mut frames.moved) && !in_handshake {
-            self.unfinished.clear();
+            self.read_stall.clear();
         }
         let allowed = if in_handshake {
             self.handshake
         } else {
             self.stall
         };
-        self.unfinished.check(cx, allowed)
+        self.read_stall.check(cx, allowed)
     }
 
     fn note_read(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -134,19 +134,19 @@ impl<T> Watched<T> {
             self.control.written += bytes(written) as u64;
         }
         match written {
-            Poll::Pending => match self.untaken.check(cx, self.stall) {
+            Poll::Pending => match self.write_stall.check(cx, self.stall) {
                 Ok(()) => Poll::Pending,
                 Err(error) => Poll::Ready(Err(error)),
             },
             ready => {
-                self.untaken.clear();
+                self.write_stall.clear();
                 ready
             }
         }
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for StallGuard<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -160,7 +160,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         match Pin::new(&mut self.stream).poll_read(cx, buffer) {
             Poll::Ready(Ok(())) => Poll::Ready(self.note_read(&buffer.filled()[before..])),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => match self.check_unfinished(cx) {
+            Poll::Pending => match self.check_read_stall(cx) {
                 Ok(()) => Poll::Pending,
                 Err(error) => Poll::Ready(Err(error)),
             },
@@ -168,7 +168,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for StallGuard<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -6,7 +6,7 @@
 
 use std::{
     future::poll_fn,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -46,26 +46,35 @@ impl Buf for Chunk {
 }
 
 /// Waits for the response and sends it. Dropping the stream early resets it with CANCEL.
-pub(crate) async fn serve<B: ResponseBody>(
+///
+/// The response is begun in here, and its future ends before the body is sent, so that the two have the same
+/// room in the memory of the task.
+pub(crate) async fn serve<F, B>(
     mut receiver: Receiver,
-    mut respond: SendResponse<Chunk>,
-    mut response: Pin<Box<impl Future<Output = Response<B>>>>,
+    mut reply: SendResponse<Chunk>,
+    respond: impl FnOnce() -> F,
     stall: Duration,
-) {
-    let responded = poll_fn(|cx| {
-        receiver.poll_with(cx, |cx| match response.as_mut().poll(cx) {
-            Poll::Ready(response) => Poll::Ready(Some(response)),
-            Poll::Pending => respond.poll_reset(cx).map(|_| None),
-        })
-    });
-    let Some(responded) = responded.await else {
+) where
+    F: Future<Output = Response<B>>,
+    B: ResponseBody,
+{
+    let responded = {
+        let mut response = pin!(respond());
+        let responded = poll_fn(|cx| {
+            receiver.poll_with(cx, |cx| match response.as_mut().poll(cx) {
+                Poll::Ready(response) => Poll::Ready(Some(response)),
+                Poll::Pending => reply.poll_reset(cx).map(|_| None),
+            })
+        });
+        responded.await
+    };
+    let Some(responded) = responded else {
         return;
     };
-    drop(response);
     let (head, body) = responded.into_parts();
     let in_flight = body.in_flight();
     let ended = body.is_end_stream();
-    let Ok(stream) = respond.send_response(Response::from_parts(head, ()), ended) else {
+    let Ok(stream) = reply.send_response(Response::from_parts(head, ()), ended) else {
         return;
     };
     let mut sending = Sending {
@@ -165,7 +174,7 @@ impl<B: ResponseBody> Sending<'_, B> {
         if let allowed @ 1.. = self.stream.capacity() {
             return Some(allowed);
         }
-        let (stalled, code) = self.patience();
+        let (stalled, code) = self.abort_at();
         let Self {
             receiver, stream, ..
         } = self;
@@ -180,7 +189,7 @@ impl<B: ResponseBody> Sending<'_, B> {
     }
 
     /// When to reset a stream whose data is not taken, and how its call has ended then.
-    fn patience(&self) -> (Instant, Code) {
+    fn abort_at(&self) -> (Instant, Code) {
         // For what is under way to be taken, so that the body can say itself how the call ends.
         const GRACE: Duration = Duration::from_secs(1);
         let stalled = Instant::now() + self.stall;

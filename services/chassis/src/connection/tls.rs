@@ -7,13 +7,11 @@ use rustls::{
     crypto::{CryptoProvider, ring},
     server::{Acceptor, NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
-use tokio::net::TcpStream;
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use crate::{
-    connection::handshake_turns::Turns,
-    settings::Error,
-    settings::config::Config,
+    connection::{handshake_turns::Turns, tcp::TcpStream},
+    settings::{Error, config::Config},
     state::followed_files::{File, Follow, Followed},
 };
 

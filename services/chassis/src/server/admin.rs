@@ -13,7 +13,6 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
-    net::TcpStream,
     select,
     time::{Instant, sleep, timeout_at},
 };
@@ -27,7 +26,11 @@ use crate::{
         respond,
         response_body::{CallBody, ResponseBody},
     },
-    connection::{self, http2, set_options, speaks, stall_guard::Watched},
+    connection::{
+        self, first_byte, http2,
+        stall_guard::StallGuard,
+        tcp::{TcpStream, set_options},
+    },
     settings::VERSION,
     state::{
         followed_files::{self, AllFollowed},
@@ -62,10 +65,10 @@ pub(crate) async fn serve(
     future::select(pin!(closed), pin!(converse(pages, stream, addr))).await;
 }
 
-async fn converse(pages: Arc<Pages>, stream: TcpStream, addr: SocketAddr) {
+async fn converse(pages: Arc<Pages>, mut stream: TcpStream, addr: SocketAddr) {
     let shared = &pages.shared;
     let deadline = Instant::now() + *shared.limits.handshake_timeout;
-    if !speaks(&stream, deadline, &shared.lifecycle).await {
+    if !first_byte(&mut stream, deadline, &shared.lifecycle).await {
         return;
     }
     if let Err(error) = set_options(&stream) {
@@ -81,8 +84,9 @@ async fn converse(pages: Arc<Pages>, stream: TcpStream, addr: SocketAddr) {
             &shared.lifecycle,
             &shared.calls,
         ));
-        let served = http2::serve(shared, &peer, stream, |request| {
-            page_or_call(pages.clone(), peer.clone(), request)
+        let served = http2::serve(shared, &peer, stream, {
+            let (pages, peer) = (pages.clone(), peer.clone());
+            move |request| page_or_call(pages, peer, request)
         });
         if let Err(why) = served.await {
             connection::failed(shared, &peer, &why);
@@ -96,7 +100,7 @@ async fn converse(pages: Arc<Pages>, stream: TcpStream, addr: SocketAddr) {
     }
 }
 
-/// Whether the peer speaks HTTP/2, and the stream from its beginning.
+/// Whether the peer first_byte HTTP/2, and the stream from its beginning.
 async fn protocol(
     mut stream: TcpStream,
 ) -> io::Result<(bool, impl AsyncRead + AsyncWrite + Send + Unpin)> {
@@ -123,7 +127,7 @@ async fn http1(pages: &Arc<Pages>, stream: impl AsyncRead + AsyncWrite + Send + 
         };
         async { Ok::<_, Infallible>(page) }
     });
-    let stream = Watched::without_frames(stream, &pages.shared.limits);
+    let stream = StallGuard::without_frames(stream, &pages.shared.limits);
     // However it ends: there is nobody to tell.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -9,13 +9,13 @@ use std::{
 
 use futures_util::future;
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
-    net::{TcpListener, TcpStream, lookup_host},
+    net::lookup_host,
     time::{sleep, timeout},
 };
 
 use crate::{
+    connection::tcp::{self, TcpListener, TcpStream},
     settings::{Error, listen_addr::ListenAddr},
     wire::address::canonical,
 };
@@ -23,9 +23,9 @@ use crate::{
 /// Listens at what a setting says; a name is its first address.
 pub(crate) async fn listen(variable: &str, addr: &ListenAddr) -> Result<TcpListener, Error> {
     let bound = match addr {
-        ListenAddr::Every(port) => on_every_address(*port, open),
-        ListenAddr::Ip(addr) => open(*addr),
-        ListenAddr::Name(name, port) => resolve(name, *port).await.and_then(open),
+        ListenAddr::Every(port) => on_every_address(*port, tcp::listen),
+        ListenAddr::Ip(addr) => tcp::listen(*addr),
+        ListenAddr::Name(name, port) => resolve(name, *port).await.and_then(tcp::listen),
     };
     Ok(bound.map_err(|error| format!("{variable}={addr}: {error}"))?)
 }
@@ -43,25 +43,6 @@ fn on_every_address<T>(port: u16, open: impl Fn(SocketAddr) -> io::Result<T>) ->
         }
         _ => Err(error),
     })
-}
-
-/// Listens with a queue for bursts, such as after a rollout: a connection that finds it full waits a second
-/// for its next SYN. The kernel has a limit of its own (`net.core.somaxconn`, 4096).
-fn open(addr: SocketAddr) -> io::Result<TcpListener> {
-    const QUEUE: i32 = 4096;
-    let socket = Socket::new(
-        Domain::for_address(addr),
-        Type::STREAM.nonblocking(),
-        Some(Protocol::TCP),
-    )?;
-    if addr.is_ipv6() && addr.ip().is_unspecified() {
-        // Whatever the machine's default is (`net.ipv6.bindv6only`).
-        socket.set_only_v6(false)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.bind(&addr.into())?;
-    socket.listen(QUEUE)?;
-    TcpListener::from_std(socket.into())
 }
 
 /// Accepts connections until `end`. Whoever hears of a peer hears its canonical address.

@@ -9,11 +9,12 @@ use std::{io, thread};
 
 use futures_util::future::join_all;
 use tokio::{
-    net::TcpStream,
     runtime::{self, Handle},
     sync::oneshot,
 };
 use tokio_util::task::TaskTracker;
+
+use crate::connection::tcp::{self, TcpStream};
 
 /// Where connections are served: on the runtime of the caller, and on the threads of these workers.
 pub(crate) struct Workers {
@@ -79,9 +80,9 @@ impl Workers {
             None => drop(connections.spawn(serve(stream))),
             Some(thread) => {
                 // Its readiness is the affair of the runtime that it is served on.
-                let moved = stream.into_std();
+                let moved = tcp::detach(stream);
                 let serve = async move {
-                    match moved.and_then(TcpStream::from_std) {
+                    match moved.and_then(tcp::attach) {
                         Ok(stream) => serve(stream).await,
                         Err(error) => tracing::warn!(%error, "cannot serve a connection"),
                     }

@@ -164,7 +164,7 @@ fn response(status: ServingStatus) -> HealthCheckResponse {
 }
 
 /// Answers a load balancer: OK while serving, UNAVAILABLE in every other phase and while something is
-/// away that is required.
+/// unavailable that is required.
 ///
 /// Its request is not read, because what an ALB sends along is not documented.
 pub(crate) fn load_balancer_answer(

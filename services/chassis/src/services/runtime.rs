@@ -23,8 +23,9 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// `app` is the name of the server, which begins the names of its metrics.
-    pub(crate) fn new(app: &str) -> Self {
+    /// A process for a server of this name, which begins the names of its metrics. [`App::bind`](crate::App::bind)
+    /// makes one; for [`Server::bind`](crate::Server::bind) alone there is this.
+    pub fn new(app: &str) -> Self {
         let dependencies = Dependencies::default();
         let service_metrics = ServiceMetrics::new(app);
         Self {
@@ -68,7 +69,7 @@ impl Runtime {
                 tracing::error!(task = name, panic, "a background task panicked");
                 runtime.metrics.panics.inc();
                 let task = runtime.dependencies.add(name).with(Requirement::Process);
-                task.away("its task panicked");
+                task.unavailable("its task panicked");
             }
         });
     }

@@ -7,7 +7,7 @@ use prometheus_client::{
 use tokio::sync::watch;
 
 /// Something that a service asks for elsewhere. What is said of it here, the log, `/readyz`, `/metrics`
-/// and, where it is required, health repeat. It is away until it is said to be up.
+/// and, where it is required, health repeat. It is unavailable until it is said to be up.
 #[derive(Debug)]
 pub struct Dependency {
     all: Dependencies,
@@ -15,7 +15,7 @@ pub struct Dependency {
 }
 
 impl Dependency {
-    /// Has health say NOT_SERVING of this service, by its full name, while the dependency is away.
+    /// Has health say NOT_SERVING of this service, by its full name, while the dependency is unavailable.
     #[must_use]
     pub fn required_by(self, service: &'static str) -> Self {
         self.with(Requirement::Service(service))
@@ -32,7 +32,7 @@ impl Dependency {
     }
 
     /// It does not, for this reason. Each reason is logged once until it is up again.
-    pub fn away(&self, reason: &str) {
+    pub fn unavailable(&self, reason: &str) {
         self.set(Some(reason));
     }
 
@@ -64,13 +64,13 @@ pub(crate) struct Dependencies {
 pub(crate) struct State {
     name: &'static str,
     required: Requirement,
-    /// Why it is away.
+    /// Why it is unavailable.
     problem: Option<String>,
     /// What has been logged since it was up.
     logged: Vec<String>,
 }
 
-/// What is NOT_SERVING while a dependency is away.
+/// What is NOT_SERVING while a dependency is unavailable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Requirement {
     Nothing,
@@ -89,7 +89,7 @@ impl State {
                 tracing::info!(dependency, "up");
             }
             Some(reason) if is_news(&mut self.logged, reason) => {
-                tracing::warn!(dependency, reason, "away");
+                tracing::warn!(dependency, reason, "unavailable");
             }
             Some(_) => {}
         }

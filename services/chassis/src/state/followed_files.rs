@@ -132,7 +132,10 @@ pub(crate) type AllFollowed = Arc<[Arc<dyn Follow>]>;
 pub(crate) fn problems(all: &[Arc<dyn Follow>]) -> String {
     let problem = |each: &Arc<dyn Follow>| {
         let problem = each.problem()?;
-        Some(format!("keeping the old {}: {problem}\n", each.what()))
+        Some(format!(
+            "{} not reloaded, previous in use: {problem}\n",
+            each.what()
+        ))
     };
     all.iter().filter_map(problem).collect()
 }
@@ -161,8 +164,8 @@ pub(crate) async fn follow(all: AllFollowed, report: impl Fn(&'static str, bool)
 
 fn say(what: &str, outcome: Result<(), String>) {
     match outcome {
-        Ok(()) => tracing::info!("new {what}"),
-        Err(problem) => tracing::warn!(problem, "keeping the old {what}"),
+        Ok(()) => tracing::info!("{what} reloaded"),
+        Err(problem) => tracing::warn!(problem, "reload of {what} failed; keeping the previous"),
     }
 }
 

@@ -4,6 +4,7 @@
 //! takes a quarter of all that a short call costs.
 
 use std::{
+    cell::RefCell,
     fmt::{self, Debug, Write},
     time::SystemTime,
 };
@@ -27,11 +28,21 @@ pub(crate) struct JsonLines;
 pub(crate) struct JsonFields;
 
 impl<'writer> FormatFields<'writer> for JsonFields {
-    fn format_fields<R: RecordFields>(&self, line: Writer<'writer>, fields: R) -> fmt::Result {
-        let result = Ok(());
-        let mut line = Fields { line, result };
-        fields.record(&mut line);
-        line.result
+    fn format_fields<R: RecordFields>(&self, mut line: Writer<'writer>, fields: R) -> fmt::Result {
+        thread_local! {
+            static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
+        }
+        // Written at once, so that the text of a span is allocated once.
+        TEXT.with_borrow_mut(|text| {
+            text.clear();
+            let mut written = Fields {
+                line: Writer::new(text),
+                result: Ok(()),
+            };
+            fields.record(&mut written);
+            written.result?;
+            line.write_str(text)
+        })
     }
 }
 
@@ -117,7 +128,8 @@ impl Visit for Fields<'_> {
 
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.field(field, |line| match value.is_finite() {
-            true => write!(line, "{value}"),
+            // As `1e300`: there are readers that take all its digits for a number out of range.
+            true => write!(line, "{value:?}"),
             false => line.write_str("null"),
         });
     }
@@ -217,6 +229,7 @@ mod tests {
                 count = -3_i64,
                 took = 0.5,
                 never = f64::NAN,
+                most = f64::MAX,
                 big = u64::MAX,
                 yes = true,
                 none = None::<&str>,
@@ -231,7 +244,7 @@ mod tests {
         assert!(timestamp.as_str().is_some_and(|time| time.ends_with('Z')));
         let expected = json!({
             "timestamp": null, "level": "WARN", "target": "somewhere", "message": "said 1",
-            "count": -3, "took": 0.5, "never": null, "big": u64::MAX, "yes": true,
+            "count": -3, "took": 0.5, "never": null, "most": f64::MAX, "big": u64::MAX, "yes": true,
             "shown": "a \"b\"\n", "debugged": "Some(1)",
             "method": "/p.S/M", "trace_id": "a\nb", "index": 1,
         });

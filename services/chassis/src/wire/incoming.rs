@@ -8,6 +8,7 @@
 //! given back only when the handler has read.
 
 use std::{
+    borrow::Cow,
     future::poll_fn,
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -55,7 +56,7 @@ enum End {
     /// END_STREAM, perhaps with trailers.
     Complete(Option<HeaderMap>),
     /// RST_STREAM, a lost connection, or a call that is over before its request.
-    Failed(String),
+    Failed(Cow<'static, str>),
 }
 
 /// The two ends of a request.
@@ -125,7 +126,7 @@ impl Incoming {
     pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, String>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Cow<'static, str>>>> {
         let mut inbox = lock(&self.0);
         if let Some(data) = inbox.pop() {
             // So that the window is given back.
@@ -194,11 +195,11 @@ impl Receiver {
                         inbox.end(End::Complete(None));
                     }
                 }
-                Poll::Ready(Some(Err(error))) => inbox.end(End::Failed(error.to_string())),
+                Poll::Ready(Some(Err(error))) => inbox.end(End::Failed(error.to_string().into())),
                 Poll::Ready(None) => match self.stream.poll_trailers(cx) {
                     Poll::Pending => return,
                     Poll::Ready(Ok(trailers)) => inbox.end(End::Complete(trailers)),
-                    Poll::Ready(Err(error)) => inbox.end(End::Failed(error.to_string())),
+                    Poll::Ready(Err(error)) => inbox.end(End::Failed(error.to_string().into())),
                 },
             }
         }
@@ -210,7 +211,7 @@ impl Receiver {
         let mut inbox = lock(&self.inbox);
         let sending = inbox.end.is_none();
         inbox.clear();
-        inbox.end(End::Failed("the call is over".to_owned()));
+        inbox.end(End::Failed("the call is over".into()));
         release(&mut self.stream, mem::take(&mut inbox.read));
         sending
     }
@@ -245,5 +246,31 @@ fn release(stream: &mut RecvStream, bytes: usize) {
     if bytes > 0 {
         // Cannot fail: no more is given back than has come.
         let _: Result<(), h2::Error> = stream.flow_control().release_capacity(bytes);
+    }
+}
+
+/// Fills an [`Incoming`] without a stream.
+#[cfg(any(test, fuzzing))]
+pub(crate) struct ByHand(Arc<Mutex<Inbox>>);
+
+#[cfg(any(test, fuzzing))]
+impl ByHand {
+    pub(crate) fn new() -> (Self, Incoming) {
+        let inbox = Arc::default();
+        (Self(Arc::clone(&inbox)), Incoming(inbox))
+    }
+
+    pub(crate) fn push(&self, data: Bytes) {
+        let mut inbox = lock(&self.0);
+        inbox.push(data);
+        inbox.wake_reader();
+    }
+
+    pub(crate) fn complete(&self, trailers: Option<HeaderMap>) {
+        lock(&self.0).end(End::Complete(trailers));
+    }
+
+    pub(crate) fn fail(&self, why: &str) {
+        lock(&self.0).end(End::Failed(why.to_owned().into()));
     }
 }

@@ -32,10 +32,7 @@ impl Refusal {
 pub(crate) fn check(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
     if method != Method::POST {
         return Err(Refusal {
-            status: Status::internal(format!(
-                "method {:.20}: gRPC has only POST",
-                method.as_str()
-            )),
+            status: Status::internal(format!("method {:.20}: expected POST", method.as_str())),
             http: StatusCode::METHOD_NOT_ALLOWED,
         });
     }
@@ -44,7 +41,7 @@ pub(crate) fn check(method: &Method, headers: &HeaderMap) -> Result<(), Refusal>
         let found = String::from_utf8_lossy(content_type.unwrap_or_default());
         return Err(Refusal {
             status: Status::invalid_argument(format!(
-                "content-type \"{found:.100}\": gRPC has application/grpc"
+                "content-type \"{found:.100}\": expected application/grpc"
             )),
             http: StatusCode::UNSUPPORTED_MEDIA_TYPE,
         });

@@ -8,12 +8,12 @@ use std::{
 
 use lru::LruCache;
 
-use super::{Away, Limits, Note};
+use super::{Limits, Note, NoteStore, StoreUnavailable};
 use crate::point::Point;
 
 /// The notes, and how many they may be.
 #[derive(Debug)]
-pub(crate) struct Notes {
+pub(crate) struct MemoryStore {
     limits: Limits,
     board: Mutex<Board>,
 }
@@ -32,7 +32,7 @@ struct Left {
     last: Instant,
 }
 
-impl Notes {
+impl MemoryStore {
     pub(crate) fn new(limits: Limits) -> Self {
         let board = Board {
             points: LruCache::unbounded(),
@@ -46,8 +46,8 @@ impl Notes {
 }
 
 #[async_trait::async_trait]
-impl super::Notes for Notes {
-    async fn leave(&self, point: Point, note: Note) -> Result<Vec<Arc<str>>, Away> {
+impl NoteStore for MemoryStore {
+    async fn leave(&self, point: Point, note: Note) -> Result<Vec<Arc<str>>, StoreUnavailable> {
         // A panic elsewhere cannot have left the board half changed: nothing here can panic.
         let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(board.leave(point, note.0.into(), Instant::now(), &self.limits))
@@ -130,7 +130,7 @@ impl Board {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Limits, Notes};
+    use super::{Limits, MemoryStore};
     use crate::point::Point;
 
     fn roomy() -> Limits {
@@ -143,20 +143,20 @@ mod tests {
         }
     }
 
-    fn leave_at(notes: &Notes, now: Instant, latitude: i32, note: &str) -> Vec<String> {
+    fn leave_at(notes: &MemoryStore, now: Instant, latitude: i32, note: &str) -> Vec<String> {
         let point = Point::new(latitude, 0).expect("on the globe");
         let mut board = notes.board.lock().expect("sound");
         let earlier = board.leave(point, note.into(), now, &notes.limits);
         earlier.iter().map(|note| note.to_string()).collect()
     }
 
-    fn leave(notes: &Notes, latitude: i32, note: &str) -> Vec<String> {
+    fn leave(notes: &MemoryStore, latitude: i32, note: &str) -> Vec<String> {
         leave_at(notes, Instant::now(), latitude, note)
     }
 
     #[test]
     fn a_note_brings_back_the_earlier_ones_at_its_point_and_not_itself() {
-        let notes = Notes::new(roomy());
+        let notes = MemoryStore::new(roomy());
         assert!(leave(&notes, 0, "first").is_empty());
         assert!(leave(&notes, 1, "elsewhere").is_empty());
         assert_eq!(leave(&notes, 0, "second"), ["first"]);
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn the_oldest_note_at_a_point_is_forgotten_first() {
-        let notes = Notes::new(Limits {
+        let notes = MemoryStore::new(Limits {
             notes_per_point: 2,
             ..roomy()
         });
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_point_that_waited_longest_is_forgotten_first() {
-        let notes = Notes::new(Limits {
+        let notes = MemoryStore::new(Limits {
             note_points: 2,
             ..roomy()
         });
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn notes_expire_with_the_last_one_at_their_point() {
-        let notes = Notes::new(roomy());
+        let notes = MemoryStore::new(roomy());
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         leave_at(&notes, at(0), 0, "a");
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_given_back() {
-        let notes = Notes::new(Limits {
+        let notes = MemoryStore::new(Limits {
             notes_memory: 10_000,
             ..roomy()
         });

@@ -20,7 +20,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Away, Limits, Note};
+use super::{Limits, Note, NoteStore, StoreUnavailable};
 use crate::point::Point;
 use proto::routeguide::route_guide_server::SERVICE_NAME;
 
@@ -30,7 +30,7 @@ pub(crate) use server::RedisSettings;
 use server::{Connection, said};
 
 /// The notes; a task keeps a connection to them.
-pub(crate) struct Notes {
+pub(crate) struct RedisStore {
     store: Arc<Store>,
 }
 
@@ -54,14 +54,18 @@ const PROBE: &str = "notes:probe";
 #[derive(Clone)]
 enum Link {
     /// The first one is being made: notes wait for it as long as they may.
-    Coming,
+    Connecting,
     Up(Connection),
-    Away(Away),
+    Down(StoreUnavailable),
 }
 
 impl RedisSettings {
     /// The notes in Redis, if they are to be there, with the connection still to come.
-    pub(crate) fn open(self, limits: &Limits, runtime: &Runtime) -> Result<Option<Notes>, Error> {
+    pub(crate) fn open(
+        self,
+        limits: &Limits,
+        runtime: &Runtime,
+    ) -> Result<Option<RedisStore>, Error> {
         if !self.check()? {
             return Ok(None);
         }
@@ -75,7 +79,7 @@ impl RedisSettings {
             script: Script::new(include_str!("leave.lua")),
             most: limits.notes_per_point,
             expire: *limits.notes_expire,
-            link: watch::Sender::new(Link::Coming),
+            link: watch::Sender::new(Link::Connecting),
             failed,
             heard: AtomicBool::new(false),
         });
@@ -83,13 +87,13 @@ impl RedisSettings {
         runtime.spawn("notes keeper", async move {
             keeper.keep(&dependency, failures).await;
         });
-        Ok(Some(Notes { store }))
+        Ok(Some(RedisStore { store }))
     }
 }
 
 #[async_trait::async_trait]
-impl super::Notes for Notes {
-    async fn leave(&self, point: Point, note: Note) -> Result<Vec<Arc<str>>, Away> {
+impl NoteStore for RedisStore {
+    async fn leave(&self, point: Point, note: Note) -> Result<Vec<Arc<str>>, StoreUnavailable> {
         let store = &self.store;
         // One key, so that one node of a cluster can answer.
         let key = format!("notes:{},{}", point.latitude(), point.longitude());
@@ -132,9 +136,9 @@ impl Store {
         *self.settings.notes_timeout
     }
 
-    fn no_answer(&self) -> Away {
+    fn no_answer(&self) -> StoreUnavailable {
         let patience = self.settings.notes_timeout;
-        Away(format!("no answer within {patience}").into())
+        StoreUnavailable(format!("no answer within {patience}").into())
     }
 
     /// What leaves an entry, keeps `most` of them, and has all of them expire.
@@ -153,22 +157,26 @@ impl Store {
     }
 
     /// Leaves a note. If the connection breaks, the next one is tried.
-    async fn leave(&self, key: &str, note: &ScriptInvocation<'_>) -> Result<Vec<Vec<u8>>, Away> {
+    async fn leave(
+        &self,
+        key: &str,
+        note: &ScriptInvocation<'_>,
+    ) -> Result<Vec<Vec<u8>>, StoreUnavailable> {
         let mut link = self.link.subscribe();
-        let connection = settled(&mut link).await?;
+        let connection = ready_link(&mut link).await?;
         let may_repeat = connection.breaks_for_good();
         let error = match connection.run(note).await {
             Ok(earlier) => return Ok(earlier),
             Err(error) => error,
         };
         if !(may_repeat && error.is_connection_dropped()) {
-            return Err(self.away(&error));
+            return Err(self.unavailable(&error));
         }
         self.doubt(key.to_owned());
         // Cannot fail: the sender is in `self`.
         let _ = link.changed().await;
-        let again = settled(&mut link).await?.run(note).await;
-        again.map_err(|error| self.away(&error))
+        let again = ready_link(&mut link).await?.run(note).await;
+        again.map_err(|error| self.unavailable(&error))
     }
 
     /// Has the keeper look whether the connection works for this key. One doubt at a time is enough.
@@ -176,10 +184,10 @@ impl Store {
         let _ = self.failed.try_send(key);
     }
 
-    fn away(&self, error: &RedisError) -> Away {
+    fn unavailable(&self, error: &RedisError) -> StoreUnavailable {
         match error.is_timeout() {
             true => self.no_answer(),
-            false => Away(said(error).into()),
+            false => StoreUnavailable(said(error).into()),
         }
     }
 
@@ -193,17 +201,17 @@ impl Store {
                     dependency.up();
                     let problem = self.works(&connection, &mut failures).await;
                     if !connection.breaks_for_good() {
-                        // One node may stay away, and the others' notes still come through.
+                        // One node may stay down, and the others' notes still come through.
                         sleep(PAUSE).await;
                     } else if problem == self.no_answer() {
                         // Nobody else need wait to learn this. Where a connection has been closed, the
                         // next may be there at once.
-                        self.link.send_replace(Link::Away(problem));
+                        self.link.send_replace(Link::Down(problem));
                     }
                 }
                 Err(problem) => {
-                    self.link.send_replace(Link::Away(problem.clone()));
-                    dependency.away(&problem.0);
+                    self.link.send_replace(Link::Down(problem.clone()));
+                    dependency.unavailable(&problem.0);
                     sleep(PAUSE).await;
                 }
             }
@@ -211,17 +219,21 @@ impl Store {
     }
 
     /// A connection that works.
-    async fn connect(&self) -> Result<Connection, Away> {
+    async fn connect(&self) -> Result<Connection, StoreUnavailable> {
         // For the connection and for who connects.
         let connected = timeout(2 * self.patience(), self.settings.connect()).await;
         let connection = connected.map_err(|_| self.no_answer())?;
-        let connection = connection.map_err(|error| Away(error.to_string().into()))?;
+        let connection = connection.map_err(|error| StoreUnavailable(error.to_string().into()))?;
         self.probe(connection.clone(), PROBE).await?;
         Ok(connection)
     }
 
     /// Waits until the connection does not work any more, at least for a key that somebody needs.
-    async fn works(&self, connection: &Connection, failures: &mut mpsc::Receiver<String>) -> Away {
+    async fn works(
+        &self,
+        connection: &Connection,
+        failures: &mut mpsc::Receiver<String>,
+    ) -> StoreUnavailable {
         const INTERVAL: Duration = Duration::from_millis(500);
         loop {
             let failure = timeout(INTERVAL, failures.recv()).await;
@@ -239,24 +251,26 @@ impl Store {
     }
 
     /// Leaves a note where nobody looks: what comes through when nothing can be written is no help.
-    async fn probe(&self, connection: Connection, key: &str) -> Result<(), Away> {
+    async fn probe(&self, connection: Connection, key: &str) -> Result<(), StoreUnavailable> {
         let expire = Duration::from_secs(10);
         let note = self.script(key, &Entry::new(""), 1, expire);
         match timeout(self.patience(), connection.run(&note)).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(self.away(&error)),
+            Ok(Err(error)) => Err(self.unavailable(&error)),
             Err(_) => Err(self.no_answer()),
         }
     }
 }
 
-/// The connection, once it is there or known to be away.
-async fn settled(link: &mut watch::Receiver<Link>) -> Result<Connection, Away> {
-    let settled = link.wait_for(|link| !matches!(link, Link::Coming)).await;
+/// The connection, once it is there or known to be down.
+async fn ready_link(link: &mut watch::Receiver<Link>) -> Result<Connection, StoreUnavailable> {
+    let settled = link
+        .wait_for(|link| !matches!(link, Link::Connecting))
+        .await;
     match settled.as_deref() {
         Ok(Link::Up(connection)) => Ok(connection.clone()),
-        Ok(Link::Away(problem)) => Err(problem.clone()),
+        Ok(Link::Down(problem)) => Err(problem.clone()),
         // The sender is in the store, which whoever waits here holds.
-        Ok(Link::Coming) | Err(_) => Err(Away("closed".into())),
+        Ok(Link::Connecting) | Err(_) => Err(StoreUnavailable("closed".into())),
     }
 }

@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 
-pub(crate) use harness::finding::Side;
-use harness::{send_signal, usage};
+pub(crate) use harness::measurement::Side;
+use harness::{proc_stats, send_signal};
 use rustix::process::Signal;
 use tokio::{
     io::{
@@ -40,7 +40,7 @@ pub(crate) const ROUTE_GUIDE: Setup<'_> = Setup {
 
 /// A running server.
 #[derive(Debug)]
-pub(crate) struct Subject {
+pub(crate) struct ServerUnderTest {
     pub(crate) addr: SocketAddr,
     child: Child,
     counts: Counts,
@@ -53,7 +53,7 @@ enum Counts {
     OnSignal(Lines<BufReader<ChildStdout>>),
 }
 
-impl Subject {
+impl ServerUnderTest {
     pub(crate) async fn start(side: Side, setup: Setup<'_>) -> Self {
         let (binary, flags, own) = match side {
             Side::Ours => (
@@ -150,17 +150,17 @@ impl Subject {
 
     /// Resident memory in bytes.
     pub(crate) fn rss(&self) -> u64 {
-        usage::rss(&self.child)
+        proc_stats::rss(&self.child)
     }
 
     /// The most resident memory so far.
     pub(crate) fn peak_rss(&self) -> u64 {
-        usage::peak_rss(&self.child)
+        proc_stats::peak_rss(&self.child)
     }
 
     /// The processor time that it has used so far.
     pub(crate) fn cpu(&self) -> Duration {
-        usage::cpu(&self.child)
+        proc_stats::cpu(&self.child)
     }
 }
 

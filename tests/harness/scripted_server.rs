@@ -21,7 +21,7 @@ use crate::{
 
 /// What to do with a request.
 #[derive(Debug, Clone, Copy)]
-pub enum Deed {
+pub enum Behavior {
     /// Reset its stream.
     Reset(Reason),
     /// Read it, and answer with headers and no more: an HTTP status and some fields.
@@ -37,7 +37,7 @@ pub enum Deed {
 }
 
 /// An answer in gRPC: UNAVAILABLE.
-pub const UNAVAILABLE: Deed = Deed::Answer(200, &[GRPC, ("grpc-status", "14")]);
+pub const UNAVAILABLE: Behavior = Behavior::Answer(200, &[GRPC, ("grpc-status", "14")]);
 /// The content type that makes it gRPC.
 pub const GRPC: (&str, &str) = ("content-type", "application/grpc");
 
@@ -56,27 +56,27 @@ pub struct Seen {
 
 /// An HTTP/2 server that does with each request what it is told.
 #[derive(Debug)]
-pub struct Puppet {
+pub struct ScriptedServer {
     /// Where it listens.
     pub addr: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
-impl Puppet {
+impl ScriptedServer {
     /// Starts one that asks `what` to do with each request, counted from 0.
-    pub async fn start(what: impl Fn(usize) -> Deed + Clone + Send + Sync + 'static) -> Self {
+    pub async fn start(what: impl Fn(usize) -> Behavior + Clone + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let puppet = Self {
+        let scripted_server = Self {
             addr: listener.local_addr().expect("bound"),
             seen: Arc::default(),
         };
-        let seen = puppet.seen.clone();
+        let seen = scripted_server.seen.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(converse(stream, what.clone(), seen.clone()));
             }
         });
-        puppet
+        scripted_server
     }
 
     /// The requests so far.
@@ -85,7 +85,11 @@ impl Puppet {
     }
 }
 
-async fn converse(stream: TcpStream, what: impl Fn(usize) -> Deed, seen: Arc<Mutex<Vec<Seen>>>) {
+async fn converse(
+    stream: TcpStream,
+    what: impl Fn(usize) -> Behavior,
+    seen: Arc<Mutex<Vec<Seen>>>,
+) {
     let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
     while let Some(Ok((request, answer))) = connection.accept().await {
         let nth = {
@@ -99,35 +103,35 @@ async fn converse(stream: TcpStream, what: impl Fn(usize) -> Deed, seen: Arc<Mut
             seen.len() - 1
         };
         match what(nth) {
-            Deed::HangUp => return,
-            deed => tokio::spawn(act(deed, request, answer, nth, seen.clone())),
+            Behavior::HangUp => return,
+            behavior => tokio::spawn(act(behavior, request, answer, nth, seen.clone())),
         };
     }
 }
 
 async fn act(
-    deed: Deed,
+    behavior: Behavior,
     request: Request<h2::RecvStream>,
     mut answer: SendResponse<Bytes>,
     nth: usize,
     seen: Arc<Mutex<Vec<Seen>>>,
 ) {
-    match deed {
-        Deed::Reset(reason) => answer.send_reset(reason),
-        Deed::Page(status) => {
+    match behavior {
+        Behavior::Reset(reason) => answer.send_reset(reason),
+        Behavior::Page(status) => {
             let head = Response::builder().status(status).body(());
             let body = answer.send_response(head.expect("a head"), false);
             let page = body.expect("sent").send_data("<html></html>".into(), true);
             page.expect("sent");
         }
-        Deed::Begin => {
+        Behavior::Begin => {
             let head = Response::builder().header(GRPC.0, GRPC.1).body(());
             let open = answer.send_response(head.expect("a head"), false);
             let mut open = open.expect("sent");
             let _ = poll_fn(|cx| open.poll_reset(cx)).await;
             seen.lock().expect("no panic")[nth].reset = true;
         }
-        Deed::Answer(status, fields) => {
+        Behavior::Answer(status, fields) => {
             let mut body = request.into_body();
             while let Some(Ok(data)) = body.data().await {
                 let _ = body.flow_control().release_capacity(data.len());
@@ -141,12 +145,12 @@ async fn act(
             let head = head.body(()).expect("a head");
             answer.send_response(head, true).expect("sent");
         }
-        Deed::Flood => {
+        Behavior::Flood => {
             let head = Response::builder().header(GRPC.0, GRPC.1).body(());
             let body = answer.send_response(head.expect("a head"), false);
             flood(body.expect("sent")).await;
         }
-        Deed::HangUp => {}
+        Behavior::HangUp => {}
     }
 }
 

@@ -13,7 +13,7 @@ pub enum Side {
 
 /// What was measured of one server.
 #[derive(Debug, Default)]
-pub struct Finding {
+pub struct Measurement {
     said: Vec<String>,
     missed: bool,
     /// A goal was missed that a slow or busy machine misses, too.
@@ -22,7 +22,7 @@ pub struct Finding {
     unlucky: bool,
 }
 
-impl Finding {
+impl Measurement {
     /// Nothing yet.
     pub fn new() -> Self {
         Self::default()
