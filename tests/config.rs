@@ -3,7 +3,7 @@
 use std::{ffi::OsString, process::Stdio};
 
 use chassis::{Config, Invocation, LogFormat};
-use harness::{command, output, within};
+use harness::{Process, command, get, output, start, within};
 use proptest::prelude::*;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -28,8 +28,8 @@ fn config(flags: &[&str], environment: &[(&str, &str)]) -> Config {
 #[test]
 fn each_setting_has_its_default() {
     let config = config(&[], &[]);
-    assert_eq!(config.listen_addr.to_string(), "0.0.0.0:50051");
-    assert_eq!(config.admin_listen().to_string(), "0.0.0.0:50052");
+    assert_eq!(config.listen_addr.to_string(), ":50051");
+    assert_eq!(config.admin_listen().to_string(), ":50052");
     assert_eq!(
         (config.lame_duck.as_secs(), config.drain_timeout.as_secs()),
         (5, 25)
@@ -52,7 +52,7 @@ fn a_variable_sets_what_its_flag_sets_and_the_flag_wins() {
         let config = config(flags, &environment);
         assert_eq!(config.lame_duck.as_secs(), 3);
         assert_eq!(config.drain_timeout.as_secs(), 2);
-        assert_eq!(config.log_format, LogFormat::Text);
+        assert_eq!(config.log_format(), LogFormat::Text);
     }
 }
 
@@ -86,8 +86,13 @@ fn variables() -> Vec<String> {
 
 /// What people write, and what they do not.
 fn value() -> impl Strategy<Value = String> {
-    const SEEDS: [&str; 14] = [
+    const SEEDS: [&str; 19] = [
         "5s",
+        "30",
+        ":50051",
+        "localhost:50051",
+        "64MiB",
+        "18446744073709551616EiB",
         "1h 30m",
         "366days",
         "18446744073709551615s",
@@ -147,42 +152,119 @@ fn the_admin_port_follows_the_grpc_port() {
         ("[::]:7000", "[::]:7001"),
         ("127.0.0.1:0", "127.0.0.1:0"),
         ("127.0.0.1:65535", "127.0.0.1:0"),
+        (":7000", ":7001"),
+        ("7000", ":7001"),
+        ("localhost:7000", "localhost:7001"),
     ] {
         let config = config(&["--listen", listen], &[]);
-        assert_eq!(config.admin_listen(), admin.parse().expect("an address"));
+        assert_eq!(config.admin_listen().to_string(), admin);
     }
 }
 
 #[test]
-fn print_config_shows_the_effective_settings() {
+fn seconds_and_sizes_need_no_unit() {
+    let given = [
+        ("LAME_DUCK", "30"),
+        ("UNARY_TIMEOUT", "2"),
+        ("NOTES_MEMORY", "64M"),
+        ("NOTE_BYTES", "16KiB"),
+        ("NOTES_EXPIRE", "60"),
+    ];
+    let config = config(&[], &given);
+    assert_eq!(config.lame_duck.as_secs(), 30);
+    assert_eq!(config.limits.unary_timeout.as_secs(), 2);
+    for (variable, value, problem) in [
+        ("UNARY_TIMEOUT", "0", "more than nothing"),
+        ("LAME_DUCK", "31622401", "more than a year"),
+        ("NOTE_BYTES", "2MiB", "must be 0 B to 1.0 MiB"),
+        ("NOTES_MEMORY", "2TiB", "must be 0 B to 1.0 TiB"),
+        ("NOTES_MEMORY", "much", "such as 67108864, 64MiB or 64M"),
+    ] {
+        let error = parse(&[], &[(variable, value)]).expect_err(value);
+        assert!(error.to_string().contains(problem), "{error}");
+    }
+}
+
+#[test]
+fn print_config_shows_the_effective_settings_and_where_they_come_from() {
     let environment = [
         ("NOTE_BYTES", "7"),
         ("POD_IP", "10.0.0.1"),
         ("RUST_LOG", "warn"),
         ("LOG_FORMAT", "json"),
+        ("LISTEN_ADDR", "127.0.0.1:1"),
+        ("NOTES_URL", "redis://127.0.0.1"),
+        ("NOTES_PASSWORD", "xyzzy"),
     ];
-    let flags = ["--print-config", "--listen", "127.0.0.1:7000"];
+    let flags = [
+        "--print-config",
+        "--listen",
+        "127.0.0.1:7000",
+        "--max-calls=8",
+    ];
     let Ok(Invocation::PrintConfig(lines)) = parse(&flags, &environment) else {
         panic!()
     };
     for line in [
-        "LISTEN_ADDR=127.0.0.1:7000",
-        "ADMIN_LISTEN_ADDR=127.0.0.1:7001",
-        "TLS_CERT=",
-        "LAME_DUCK=5s",
-        "DRAIN_TIMEOUT=25s",
-        "LOG_FORMAT=json",
-        "RUST_LOG=warn",
-        "REFLECTION=true",
-        "POD_IP=10.0.0.1",
-        "FEATURES_FILE=",
-        "NOTE_BYTES=7",
-        "NOTES_PER_POINT=100",
+        "# Listening",
+        "LISTEN_ADDR=127.0.0.1:7000 # flag",
+        "ADMIN_LISTEN_ADDR=127.0.0.1:7001 # derived",
+        "TLS_CERT= # not set",
+        "LAME_DUCK=5s # default",
+        "MAX_CALLS=8 # flag",
+        "MAX_CALLS_PER_PEER=2 # derived",
+        "LOG_FORMAT=json # environment",
+        "RUST_LOG=warn # environment",
+        "REFLECTION=true # default",
+        "POD_IP=10.0.0.1 # environment",
+        "FEATURES_FILE= # not set",
+        "NOTE_BYTES=7 # environment",
+        "NOTES_MEMORY=64MiB # default",
+        "NOTES_PASSWORD=… # environment",
     ] {
         assert!(
             lines.lines().any(|found| found == line),
             "{line} in\n{lines}"
         );
+    }
+    assert!(!lines.contains("xyzzy"), "{lines}");
+}
+
+#[test]
+fn help_is_in_groups_names_variables_and_has_the_order_of_print_config() {
+    let help = parse(&["--help"], &[]).expect_err("help").to_string();
+    let headings = help
+        .lines()
+        .filter(|line| line.ends_with(':') && !line.starts_with(' '));
+    let expected = [
+        "Commands:",
+        "Options:",
+        "Listening:",
+        "TLS:",
+        "Authentication:",
+        "Shutdown:",
+        "Limits:",
+        "Logging:",
+        "Identity:",
+        "Features:",
+        "RouteChat's notes:",
+        "RouteChat's notes in Redis:",
+    ];
+    assert_eq!(headings.collect::<Vec<_>>(), expected);
+    let options = help.split("Listening:").next().expect("options");
+    assert!(options.contains("--print-config"), "{options}");
+    // In one line, however wide the terminal.
+    let help: Vec<_> = help.split_whitespace().collect();
+    let help = help.join(" ");
+    let named: Vec<_> = help
+        .split("[env: ")
+        .skip(1)
+        .map(|rest| rest.split(']').next().expect("a variable").to_owned())
+        .collect();
+    assert!(named.len() > 40, "{named:?}");
+    assert_eq!(named, variables());
+    for variable in named {
+        assert!(help.contains(&format!("<{variable}>")), "{variable}");
     }
 }
 
@@ -191,11 +273,14 @@ async fn a_wrong_value_stops_the_start_with_a_line_that_names_the_variable_and_c
     for (variable, value) in [
         ("LISTEN_ADDR", "nope"),
         ("ADMIN_LISTEN_ADDR", "localhost"),
-        ("LAME_DUCK", "5"),
+        ("LISTEN_ADDR", "::1:50051"),
+        ("LAME_DUCK", "5 parsecs"),
         ("DRAIN_TIMEOUT", "-1s"),
         ("REFLECTION", "maybe"),
         ("LOG_FORMAT", "xml"),
         ("RUST_LOG", "chassis=loud"),
+        ("RUST_LOG", "warning"),
+        ("NOTES_MEMORY", "64 pounds"),
         ("NOTES_PER_POINT", "0"),
         ("POD_IP", "10.0.0.1\n"),
     ] {
@@ -232,6 +317,86 @@ async fn a_busy_port_stops_the_start_with_code_1() {
             said.starts_with(&format!("greeter: {variable}={addr}: ")),
             "{said}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_log_level_that_does_not_exist_is_refused_with_those_that_do() {
+    for (given, hint) in [
+        ("warning", "off, error, warn, info, debug and trace"),
+        ("info,access", "TARGET=LEVEL, such as access=debug"),
+    ] {
+        let outcome = output(&mut command("greeter", &["--log", given])).await;
+        assert_eq!(outcome.status.code(), Some(2), "{given}");
+        let said = String::from_utf8(outcome.stderr).expect("text");
+        assert!(said.contains("<RUST_LOG>") && said.contains(hint), "{said}");
+    }
+}
+
+/// A port of 127.0.0.1 that was free just now.
+fn free_port() -> u16 {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    free.local_addr().expect("bound").port()
+}
+
+#[tokio::test]
+async fn a_port_alone_listens_on_every_ipv6_and_ipv4_address() {
+    for listen in [":0", "0", "[::]:0"] {
+        let server = start(greeter::APP, &["--listen", listen]).await;
+        assert!(server.addr.is_ipv6(), "{}", server.addr);
+        for host in ["127.0.0.1", "127.0.0.2", "[::1]"] {
+            let admin = format!("{host}:{}", server.admin.port());
+            let answer = get(admin.parse().expect("an address"), "/healthz").await;
+            assert_eq!(answer.0, 200, "{admin}");
+            let grpc = format!("{host}:{}", server.addr.port());
+            within(tokio::net::TcpStream::connect(&grpc))
+                .await
+                .expect(&grpc);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_resolved_at_the_start() {
+    let listen = format!("localhost:{}", free_port());
+    let server = start(
+        greeter::APP,
+        &["--listen", &listen, "--admin-listen", "localhost:0"],
+    )
+    .await;
+    assert!(server.addr.ip().is_loopback(), "{}", server.addr);
+    assert!(listen.ends_with(&format!(":{}", server.addr.port())));
+    assert_eq!(get(server.admin, "/healthz").await.0, 200);
+
+    let nowhere = ["--listen", "no-such-host.invalid:50051"];
+    let outcome = output(&mut command("greeter", &nowhere)).await;
+    assert_eq!(outcome.status.code(), Some(1));
+    let said = String::from_utf8(outcome.stderr).expect("text");
+    let problem = "greeter: LISTEN_ADDR=no-such-host.invalid:50051: ";
+    assert!(said.starts_with(problem), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[tokio::test]
+async fn peers_on_a_socket_for_ipv6_and_ipv4_are_logged_by_their_own_address() {
+    let flags = ["--max-connections-per-peer", "1"];
+    let mut server = Process::start_on(":0", "greeter", &flags).await;
+    assert!(server.addr.is_ipv6(), "{}", server.addr);
+    for (host, logged) in [("127.0.0.1", "127.0.0.1:"), ("[::1]", "[::1]:")] {
+        let addr = format!("{host}:{}", server.addr.port());
+        let channel = harness::channel(addr.parse().expect("an address"));
+        let hello = proto::helloworld::HelloRequest { name: "Ada".into() };
+        let mut client = proto::helloworld::greeter_client::GreeterClient::new(channel);
+        client.say_hello(hello).await.expect(&addr);
+        let line = server.log("call").await;
+        let peer = line["peer"].as_str().expect("text");
+        assert!(peer.starts_with(logged), "{line}");
+        if host == "127.0.0.1" {
+            let _second = tokio::net::TcpStream::connect(&addr).await.expect("queued");
+            let line = server.log("refused: a limit is reached").await;
+            let peer = line["peer"].as_str().expect("text");
+            assert!(peer.starts_with(logged), "{line}");
+        }
     }
 }
 

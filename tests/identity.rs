@@ -49,8 +49,12 @@ async fn every_answer_says_which_pod_gave_it() {
     }
 }
 
-#[tokio::test]
-async fn an_ecs_task_is_named_by_its_private_address() {
+/// Answers once for ECS, with a task that has these networks; returns the endpoint.
+async fn ecs_task(networks: &str) -> String {
+    let task = format!(
+        r#"{{"Cluster":"c","AvailabilityZone":"eu-west-1b","Containers":[
+            {{"Name":"log","Networks":[]}},{{"Name":"app","Networks":[{networks}]}}]}}"#
+    );
     let metadata = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let endpoint = format!("http://{}/v4/0123", metadata.local_addr().expect("bound"));
     tokio::spawn(async move {
@@ -58,42 +62,59 @@ async fn an_ecs_task_is_named_by_its_private_address() {
         let mut request = [0; 1024];
         let length = stream.read(&mut request).await.expect("a request");
         assert!(request[..length].starts_with(b"GET /v4/0123/task HTTP/1.1\r\n"));
-        let task = r#"{"Cluster":"c","AvailabilityZone":"eu-west-1b","Containers":[
-            {"Name":"log","Networks":[]},
-            {"Name":"app","Networks":[{"NetworkMode":"awsvpc","IPv4Addresses":["10.0.2.106"]}]}]}"#;
         let length = task.len();
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{task}");
         stream.write_all(answer.as_bytes()).await.expect("answered");
     });
-    let server = start_in(
-        greeter::APP,
-        &[],
-        &[("ECS_CONTAINER_METADATA_URI_V4", &endpoint)],
-    )
-    .await;
-    let answer = call(server.addr, "/").await;
-    let expected = [
-        Some("10.0.2.106"),
-        Some(chassis::VERSION),
-        Some("eu-west-1b"),
-    ];
-    assert_eq!(served_by(&answer), expected);
+    endpoint
 }
 
 #[tokio::test]
-async fn without_a_platform_it_is_the_host_name() {
+async fn an_ecs_task_is_named_by_its_private_address() {
+    const IPV6: &str = "2001:db8::6a";
+    for (networks, address) in [
+        (
+            r#"{"NetworkMode":"awsvpc","IPv4Addresses":["10.0.2.106"]}"#,
+            "10.0.2.106",
+        ),
+        (
+            r#"{"IPv6Addresses":["2001:db8::6a"],"IPv4Addresses":["10.0.2.106"]}"#,
+            "10.0.2.106",
+        ),
+        (
+            r#"{"IPv6Addresses":["2001:db8::6a"]},{"IPv4Addresses":["10.0.2.106"]}"#,
+            "10.0.2.106",
+        ),
+        (r#"{"IPv6Addresses":["2001:db8::6a"]}"#, IPV6),
+        (
+            r#"{"IPv4Addresses":[],"IPv6Addresses":["2001:db8::6a"]}"#,
+            IPV6,
+        ),
+    ] {
+        let endpoint = ecs_task(networks).await;
+        let environment = [("ECS_CONTAINER_METADATA_URI_V4", &endpoint)];
+        let server = start_in(greeter::APP, &[], &environment).await;
+        let answer = call(server.addr, "/").await;
+        let expected = [Some(address), Some(chassis::VERSION), Some("eu-west-1b")];
+        assert_eq!(served_by(&answer), expected, "{networks}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_platform_it_is_the_host_name_and_the_port() {
     // A metadata endpoint that nobody answers does not stop the start.
     let nobody = [(
         "ECS_CONTAINER_METADATA_URI_V4",
         "http://127.0.0.1:1/v4/0123",
     )];
-    let server = start_in(greeter::APP, &[], &nobody).await;
-    let answer = call(server.addr, "/").await;
     let host = gethostname::gethostname().into_string().expect("text");
-    assert_eq!(
-        served_by(&answer),
-        [Some(host.as_str()), Some(chassis::VERSION), None]
-    );
+    for listen in ["127.0.0.1:0", "[::1]:0", ":0"] {
+        let server = start_in(greeter::APP, &["--listen", listen], &nobody).await;
+        let answer = call(server.addr, "/").await;
+        let name = format!("{host}:{}", server.addr.port());
+        let expected = [Some(name.as_str()), Some(chassis::VERSION), None];
+        assert_eq!(served_by(&answer), expected, "{listen}");
+    }
 }
 
 #[tokio::test]

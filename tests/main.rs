@@ -30,6 +30,7 @@ mod route_guide;
 mod scripted;
 mod secrets;
 mod semantics;
+mod settings_table;
 mod shutdown;
 mod skeleton;
 mod tls;

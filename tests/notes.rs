@@ -810,7 +810,10 @@ async fn settings_are_shown_without_the_password() {
     let printed = output(print.env("NOTES_PASSWORD", "xyzzy")).await;
     assert_eq!(printed.status.code(), Some(0));
     let printed = String::from_utf8(printed.stdout).expect("text");
-    assert!(printed.contains("\nNOTES_PASSWORD=…\n"), "{printed}");
+    assert!(
+        printed.contains("\nNOTES_PASSWORD=… # environment\n"),
+        "{printed}"
+    );
     assert!(!printed.contains("xyzzy"), "{printed}");
 }
 

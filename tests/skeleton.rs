@@ -268,6 +268,18 @@ async fn what_a_handler_logs_carries_the_method_and_the_trace_of_its_call() {
 }
 
 #[tokio::test]
+async fn a_handler_knows_an_ipv4_peer_by_its_ipv4_address_on_a_socket_for_both() {
+    let server = start(APP, &["--listen", ":0"]).await;
+    assert!(server.addr.is_ipv6(), "{}", server.addr);
+    for (host, known_as) in [("127.0.0.1", "127.0.0.1"), ("[::1]", "::1")] {
+        let addr = format!("{host}:{}", server.addr.port());
+        let channel = harness::channel(addr.parse().expect("an address"));
+        let [peer, ..] = known(&mut GreeterClient::new(channel), None).await;
+        assert_eq!(peer, known_as);
+    }
+}
+
+#[tokio::test]
 async fn a_handler_knows_the_certificate_of_its_peer() {
     let pki = Pki::new();
     pki.issue_to("client", ClientAuth, "spiffe://example/desk");

@@ -112,6 +112,11 @@ impl Process {
         Self::spawn(command(name, arguments), &addr.to_string()).await
     }
 
+    /// Starts one that listens at what `LISTEN_ADDR` can say.
+    pub async fn start_on(listen: &str, name: &str, arguments: &[&str]) -> Self {
+        Self::spawn(command(name, arguments), listen).await
+    }
+
     /// Starts one that may open only so many files at once.
     pub async fn start_with_files(files: u32, name: &str, arguments: &[&str]) -> Self {
         let limit = format!(r#"ulimit -n {files} && exec "$0" "$@""#);

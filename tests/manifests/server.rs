@@ -6,7 +6,7 @@ use std::{
 };
 
 use chassis::{
-    App, Config, Invocation,
+    App, Config, Invocation, bytes_in,
     health::v1::{HealthListRequest, health_client::HealthClient},
 };
 use harness::{get, start};
@@ -48,7 +48,10 @@ impl Server {
         };
         let settings = settings.lines().filter_map(|line| line.split_once('='));
         let settings: Environment = settings
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .map(|(name, value)| {
+                let (value, _source) = value.rsplit_once(" # ").expect("a source");
+                (name.to_owned(), value.to_owned())
+            })
             .collect();
         let running = start(app(), &[]).await;
         let asked = HealthClient::new(running.channel())
@@ -58,7 +61,7 @@ impl Server {
             port: app().listen_port.into(),
             notes_memory: settings
                 .get("NOTES_MEMORY")
-                .map_or(0, |bytes| bytes.parse().expect("bytes")),
+                .map_or(0, |bytes| bytes_in(0..=u64::MAX)(bytes).expect("bytes")),
             settings: settings.into_keys().collect(),
             metrics: get(running.admin, "/metrics").await.1,
             services: asked

@@ -125,7 +125,9 @@ pub(crate) fn config(plan: &Plan) -> Result<Config, Error> {
         ("--max-connection-age-grace", plan.grace),
     ];
     let flags = flags.map(|(flag, time)| format!("{flag}={}ms", time.as_millis()));
-    match APP.parse(flags, |_| None)? {
+    // turmoil's hosts have IPv4 addresses, and take no socket for both.
+    let listen = "--listen=0.0.0.0:9000".to_owned();
+    match APP.parse(flags.into_iter().chain([listen]), |_| None)? {
         Invocation::Serve(config, _) => Ok(*config),
         other => Err(format!("{other:?}").into()),
     }

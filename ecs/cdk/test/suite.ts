@@ -122,9 +122,18 @@ export const SERVED: Record<string, { port: number; service: string }> = Object.
     [quoted(server)[0], { port: Number(port), service: quoted(service)[0] }]),
 );
 
-/** A server's setting in seconds. */
+/** A server's setting, as its container or its default says it. */
+const setting = (container: any, variable: string): string =>
+  container.Environment.find(({ Name }: any) => Name === variable)?.Value ?? SETTINGS[variable];
+
+/** A server's setting in seconds, which need no unit. */
 export function seconds(container: any, variable: string): number {
-  const said = container.Environment.find(({ Name }: any) => Name === variable)?.Value ?? SETTINGS[variable];
-  const [, number, unit] = /^(\d+)(ms|s|m|h)$/.exec(said) ?? [];
-  return Number(number) * { ms: 0.001, s: 1, m: 60, h: 3600 }[unit as 's'];
+  const [, number, unit] = /^(\d+)(ms|s|m|h)?$/.exec(setting(container, variable)) ?? [];
+  return Number(number) * { ms: 0.001, s: 1, m: 60, h: 3600 }[(unit ?? 's') as 's'];
+}
+
+/** A server's setting that is a number, or one of bytes. */
+export function amount(container: any, variable: string): number {
+  const [, number, unit] = /^(\d+)(KiB|MiB|GiB)?$/.exec(setting(container, variable)) ?? [];
+  return Number(number) * { '': 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 }[(unit ?? '') as ''];
 }

@@ -48,7 +48,9 @@ pub use services::{
 pub use settings::{
     Error, VERSION,
     config::{Config, LogFormat},
-    limits::{Limits, nonzero_period},
+    limits::Limits,
+    listen_addr::ListenAddr,
+    values::{bytes_in, nonzero_period},
 };
 pub use state::dependency::Dependency;
 pub use telemetry::{

@@ -44,7 +44,7 @@ pub const APP: App<Settings> = App {
 #[derive(Debug, Clone, clap::Args)]
 pub struct Settings {
     /// File with the features to serve, a JSON array or one to a line (NDJSON) [default: the 100 that are built in]
-    #[arg(long)]
+    #[arg(long, help_heading = "Features")]
     features_file: Option<PathBuf>,
 
     #[command(flatten)]

@@ -3,7 +3,7 @@
 
 use std::{fmt, sync::Arc};
 
-use chassis::{Error, Runtime, nonzero_period};
+use chassis::{Error, Runtime, bytes_in, nonzero_period};
 use humantime::Duration;
 
 use crate::point::Point;
@@ -22,26 +22,26 @@ pub(crate) struct NotesSettings {
 
 /// How much is remembered.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "RouteChat's notes")]
 pub(crate) struct Limits {
-    /// RouteChat: most notes remembered at one point; the oldest goes first
+    /// Maximum number of notes remembered at one point; the oldest goes first
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) notes_per_point: u32,
 
-    /// RouteChat: how long after the last note a point's notes are forgotten
+    /// Time after the last note at which a point's notes are forgotten
     #[arg(long, default_value = "1h", value_parser = nonzero_period)]
     pub(crate) notes_expire: Duration,
 
-    /// RouteChat: most bytes in one note
-    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(..=1_048_576))]
+    /// Maximum size of one note
+    #[arg(long, default_value = "1KiB", value_parser = bytes_in::<u32>(0..=1 << 20))]
     pub(crate) note_bytes: u32,
 
-    /// RouteChat, in memory: most points with notes; the one that has waited longest for a new note goes
-    /// first
+    /// In memory: maximum number of points with notes; the one that has waited longest for a new note goes first
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) note_points: u32,
 
-    /// RouteChat, in memory: bytes for all notes together, about
-    #[arg(long, default_value_t = 64 * 1024 * 1024)]
+    /// In memory: approximate size of all notes together
+    #[arg(long, default_value = "64MiB", value_parser = bytes_in::<usize>(0..=1 << 40))]
     pub(crate) notes_memory: usize,
 }
 

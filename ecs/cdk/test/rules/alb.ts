@@ -29,7 +29,7 @@ export const alb: Rule[] = [
   targets('Only code 0 is healthy', 'Matcher', (value) => JSON.stringify(value) === '{"GrpcCode":"0"}',
     { GrpcCode: '0-100' }, { GrpcCode: '0-99' }, { GrpcCode: '12' }, { HttpCode: '200' }, null),
   targets('Health is asked of the method whose code is the truth', 'HealthCheckPath',
-    (value) => text('services/chassis/src/health.rs').includes(`ALB_CHECK: &str = "${value}"`),
+    (value) => text('services/chassis/src/call/kind.rs').includes(`ALB_CHECK: &str = "${value}"`),
     '/AWS.ALB/healthChecks', '/grpc.health.v1.Health/Check', '/healthz', '/', null),
   targets('Health is asked over HTTP: GRPC is no protocol of checks', 'HealthCheckProtocol',
     (value) => value === 'HTTP', 'GRPC', 'HTTPS', null),

@@ -1,4 +1,4 @@
-import { attributes, plain, SERVED, seconds, SETTINGS } from '../suite';
+import { amount, attributes, plain, SERVED, seconds, SETTINGS } from '../suite';
 import { differs, each, Rule } from './rule';
 
 const DEFINITION = 'services/greeter/definition';
@@ -144,7 +144,7 @@ export const tasks: Rule[] = [
       [DEFINITION, `${CONTAINER}/StopTimeout`, 30],
       [DEFINITION, `${CONTAINER}/StopTimeout`, 600],
       [DEFINITION, `${CONTAINER}/Environment/0`, { Name: 'DRAIN_TIMEOUT', Value: '30s' }],
-      [DEFINITION, `${CONTAINER}/Environment/0`, { Name: 'LAME_DUCK', Value: '5' }],
+      [DEFINITION, `${CONTAINER}/Environment/0`, { Name: 'LAME_DUCK', Value: 'soon' }],
     ],
   },
   {
@@ -222,8 +222,7 @@ export const tasks: Rule[] = [
   {
     says: 'A server takes no more than its task’s memory holds, with Service Connect’s proxy beside it',
     problems: each(function* ({ definition, container }) {
-      const most = (variable: string) =>
-        Number(container.Environment.find(({ Name }: any) => Name === variable)?.Value ?? SETTINGS[variable]);
+      const most = (variable: string) => amount(container, variable);
       // In bytes, as measured for the pods' limits, with 64 KiB held by each call.
       const taken = most('MAX_CONNECTIONS') * 20_000 + most('MAX_CALLS') * 100_000 + most('NOTES_MEMORY');
       // AWS advises 64 MiB for the proxy.

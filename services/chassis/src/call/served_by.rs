@@ -1,6 +1,6 @@
 //! Who answered: headers on every response, so that a caller can see how calls are spread.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header::HOST};
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -21,9 +21,9 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Finds out who this is: the pod's address, else the ECS task's, else the host name. No headers
-    /// if the configuration says so.
-    pub(crate) async fn find(config: &Config) -> Self {
+    /// Finds out who this is: the pod's address, else the ECS task's, else where the gRPC listener is. No
+    /// headers if the configuration says so.
+    pub(crate) async fn find(config: &Config, listener: SocketAddr) -> Self {
         if !config.served_by {
             return Self {
                 headers: Vec::new(),
@@ -39,7 +39,7 @@ impl Identity {
             _ => Task::default(),
         };
         let value = |text: &str| HeaderValue::from_str(text).ok();
-        let host = || value(&gethostname::gethostname().to_string_lossy());
+        let host = || value(&host_and_port(listener));
         let served_by = (config.pod_ip.clone())
             .or_else(|| task.address().and_then(value))
             .or_else(host);
@@ -67,6 +67,18 @@ impl Identity {
     }
 }
 
+/// Tells servers on one machine apart. The host is its name, unless the listener is at an address by which
+/// others know it.
+fn host_and_port(listener: SocketAddr) -> String {
+    match listener.ip() {
+        ip if ip.is_unspecified() || ip.is_loopback() => {
+            let host = gethostname::gethostname();
+            format!("{}:{}", host.to_string_lossy(), listener.port())
+        }
+        _ => listener.to_string(),
+    }
+}
+
 /// The part of an ECS task's metadata that says where it runs.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-metadata-endpoint-v4-fargate-response.html>
 #[derive(Debug, Default, Deserialize)]
@@ -88,19 +100,17 @@ struct Container {
 struct Network {
     #[serde(default, rename = "IPv4Addresses")]
     ipv4_addresses: Vec<String>,
+    #[serde(default, rename = "IPv6Addresses")]
+    ipv6_addresses: Vec<String>,
 }
 
 impl Task {
-    /// Its private address: in the awsvpc mode every container of a task has the same.
+    /// Its private address, IPv4 before IPv6: in the awsvpc mode every container of a task has the same.
     fn address(&self) -> Option<&str> {
-        let networks = self
-            .containers
-            .iter()
-            .flat_map(|container| &container.networks);
-        networks
-            .flat_map(|network| &network.ipv4_addresses)
-            .next()
-            .map(String::as_str)
+        let networks = || (self.containers.iter()).flat_map(|container| &container.networks);
+        let ipv4 = networks().flat_map(|network| &network.ipv4_addresses);
+        let ipv6 = networks().flat_map(|network| &network.ipv6_addresses);
+        ipv4.chain(ipv6).next().map(String::as_str)
     }
 }
 

@@ -26,6 +26,10 @@ mod kernel {
             Type::STREAM.nonblocking(),
             Some(Protocol::TCP),
         )?;
+        if addr.is_ipv6() && addr.ip().is_unspecified() {
+            // Whatever the machine's default is (`net.ipv6.bindv6only`).
+            socket.set_only_v6(false)?;
+        }
         socket.set_reuse_address(true)?;
         socket.bind(&addr.into())?;
         socket.listen(QUEUE)?;

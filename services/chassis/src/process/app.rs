@@ -32,9 +32,13 @@ impl<S: clap::Args + Send + 'static> App<S> {
         arguments: impl IntoIterator<Item = impl Into<OsString>>,
         lookup: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Invocation<S>, clap::Error> {
-        let listen = format!("0.0.0.0:{}", self.listen_port);
-        let command = command_line::command::<S>(self.name, self.about, listen);
-        command_line::parse(command, arguments, lookup)
+        command_line::parse(self.command(), arguments, lookup)
+    }
+
+    /// The command line that it reads, for documents about it. The variable of a flag is its id in capitals.
+    pub fn command(&self) -> clap::Command {
+        let listen = format!(":{}", self.listen_port);
+        command_line::command::<S>(self.name, self.about, &listen)
     }
 
     /// Binds a server with these settings. It answers once it runs.

@@ -4,12 +4,11 @@
 //! as the placeholder of the flag's value, so an error names both. A setting whose name ends in `_password`
 //! is never shown.
 
-use std::{
-    ffi::{OsStr, OsString},
-    io::{self, IsTerminal as _},
-};
+use std::ffi::{OsStr, OsString};
 
-use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
+use clap::{
+    ArgMatches, CommandFactory as _, FromArgMatches as _, ValueEnum as _, parser::ValueSource,
+};
 
 use crate::{process::probe::Probe, settings::config::Config};
 
@@ -18,7 +17,7 @@ use crate::{process::probe::Probe, settings::config::Config};
 pub enum Invocation<S> {
     /// Run the server.
     Serve(Box<Config>, S),
-    /// Print these lines, `VARIABLE=value`, the effective settings.
+    /// Print these lines, the effective settings: `VARIABLE=value # source`, under comment lines for groups.
     PrintConfig(String),
     /// Ask a server how it is.
     Healthcheck(Probe),
@@ -27,13 +26,15 @@ pub enum Invocation<S> {
 #[derive(Debug, clap::Parser)]
 #[command(version)]
 struct CommandLine<S: clap::Args> {
+    /// Print the effective settings, one VARIABLE=value a line with a comment that says where the value comes
+    /// from, and exit
+    // Before what is in groups, or it would be in the last of them.
+    #[arg(long)]
+    print_config: bool,
     #[command(flatten)]
     config: Config,
     #[command(flatten)]
     settings: S,
-    /// Print the effective settings, one VARIABLE=value a line, and exit
-    #[arg(long)]
-    print_config: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -48,18 +49,32 @@ enum Command {
 pub(crate) fn command<S: clap::Args>(
     name: &'static str,
     about: &'static str,
-    listen: String,
+    listen: &str,
 ) -> clap::Command {
-    let log_format = if io::stdout().is_terminal() {
-        "text"
-    } else {
-        "json"
-    };
     CommandLine::<S>::command()
         .name(name)
         .about(about)
-        .mut_arg("listen_addr", |flag| flag.default_value(listen.clone()))
-        .mut_arg("log_format", |flag| flag.default_value(log_format))
+        .mut_args(|flag| match flag.get_id() == "listen_addr" {
+            true => with_variable(flag.default_value(listen.to_owned())),
+            false => with_variable(flag),
+        })
+}
+
+/// A setting whose help says its variable and, in the same line, its default. Clap would do that by itself if
+/// it might read this process's environment, where `lookup` is to be asked.
+fn with_variable(flag: clap::Arg) -> clap::Arg {
+    let Some(help) = flag.get_help().filter(|_| is_setting(&flag)) else {
+        return flag;
+    };
+    let (help, variable) = (help.to_string(), variable(&flag));
+    let (what, derived) = help.split_at(help.find(" [default: ").unwrap_or(help.len()));
+    let default = match flag.get_default_values() {
+        [default, ..] => format!(" [default: {}]", default.to_string_lossy()),
+        [] => derived.to_owned(),
+    };
+    flag.help(format!("{what} [env: {variable}]{default}"))
+        .long_help(format!("{what}\n\n[env: {variable}]{default}"))
+        .hide_default_value(true)
 }
 
 /// Reads a command line, with `lookup` for the environment. An empty variable counts as unset.
@@ -70,30 +85,29 @@ pub(crate) fn parse<S: clap::Args>(
 ) -> Result<Invocation<S>, clap::Error> {
     let mut command = command.no_binary_name(true);
     let mut arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
-    let from_environment = flags_from_environment(&command, &arguments, lookup);
-    arguments.splice(0..0, from_environment);
+    let environment = flags_from_environment(&command, &arguments, lookup);
+    arguments.splice(0..0, environment.iter().map(|(_, flag)| flag.clone()));
 
     let matches = command.try_get_matches_from_mut(arguments)?;
     let asked = CommandLine::<S>::from_arg_matches(&matches)?;
     let admin = asked.config.admin_listen();
-    let calls_per_peer = asked.config.limits.max_calls_per_peer();
-    let derived = [
-        ("admin_listen_addr", admin.to_string()),
-        ("max_calls_per_peer", calls_per_peer.to_string()),
-    ];
     Ok(match asked.command {
-        Some(Command::Healthcheck(probe)) => Invocation::Healthcheck(probe.or_ask(admin)),
-        None if asked.print_config => Invocation::PrintConfig(print(&command, &matches, &derived)),
+        Some(Command::Healthcheck(probe)) => Invocation::Healthcheck(probe.or_ask(admin.to_dial())),
+        None if asked.print_config => {
+            let derived = derived(&asked.config);
+            let environment: Vec<_> = environment.into_iter().map(|(id, _)| id).collect();
+            Invocation::PrintConfig(print(&command, &matches, &environment, &derived))
+        }
         None => Invocation::Serve(Box::new(asked.config), asked.settings),
     })
 }
 
-/// A `--flag=value` for each variable that is set and whose flag is not on the command line.
+/// The name and a `--flag=value` of each variable that is set and whose flag is not on the command line.
 fn flags_from_environment(
     command: &clap::Command,
     arguments: &[OsString],
     lookup: impl Fn(&str) -> Option<OsString>,
-) -> Vec<OsString> {
+) -> Vec<(clap::Id, OsString)> {
     let given = |flag: &OsStr| {
         arguments.iter().any(|argument| {
             let rest = argument
@@ -106,39 +120,79 @@ fn flags_from_environment(
         .filter_map(|flag| {
             let name = OsString::from(format!("--{}", flag.get_long()?));
             let value = lookup(&variable(flag)).filter(|value| !value.is_empty())?;
-            (!given(&name)).then(|| {
-                [name.as_os_str(), "=".as_ref(), &value]
-                    .into_iter()
-                    .collect()
-            })
+            let argument = [name.as_os_str(), "=".as_ref(), &value];
+            (!given(&name)).then(|| (flag.get_id().clone(), argument.into_iter().collect()))
         })
         .collect()
 }
 
-/// A line `VARIABLE=value` for each setting; `derived` are those that follow from others.
-fn print(command: &clap::Command, matches: &ArgMatches, derived: &[(&str, String)]) -> String {
-    settings(command)
-        .map(|flag| {
-            let id = flag.get_id().as_str();
-            let mut given = matches.get_raw(id).into_iter().flatten();
-            let value = match given.next() {
-                Some(_) if id.ends_with("_password") => "…".to_owned(),
-                Some(value) => value.to_string_lossy().into_owned(),
-                None => {
-                    let derived = derived.iter().find(|(name, _)| *name == id);
-                    derived.map(|(_, value)| value.clone()).unwrap_or_default()
-                }
-            };
-            format!("{}={value}\n", variable(flag))
-        })
-        .collect()
+/// What follows from other settings where it is not given.
+fn derived(config: &Config) -> [(&'static str, String); 3] {
+    let log_format = config.log_format().to_possible_value();
+    [
+        ("admin_listen_addr", config.admin_listen().to_string()),
+        (
+            "max_calls_per_peer",
+            config.limits.max_calls_per_peer().to_string(),
+        ),
+        (
+            "log_format",
+            log_format.map_or_else(String::new, |value| value.get_name().to_owned()),
+        ),
+    ]
 }
 
-/// The flags that are settings: those that take a value.
+/// A line `VARIABLE=value # source` for each setting, in the order of the help and under its headings, which
+/// are comments. The source is always there, so that the last ` # ` of a line ends the value.
+fn print(
+    command: &clap::Command,
+    matches: &ArgMatches,
+    environment: &[clap::Id],
+    derived: &[(&str, String)],
+) -> String {
+    let mut lines = String::new();
+    let mut heading = None;
+    for flag in settings(command) {
+        if flag.get_help_heading() != heading {
+            heading = flag.get_help_heading();
+            lines += &format!("# {}\n", heading.unwrap_or("Options"));
+        }
+        let id = flag.get_id();
+        let given = matches
+            .get_raw(id.as_str())
+            .and_then(|mut given| given.next());
+        let (value, source) = match (given, matches.value_source(id.as_str())) {
+            (Some(value), Some(ValueSource::DefaultValue)) => (value.to_string_lossy(), "default"),
+            (Some(_), _) if id.as_str().ends_with("_password") => {
+                ("…".into(), source(environment, id))
+            }
+            (Some(value), _) => (value.to_string_lossy(), source(environment, id)),
+            (None, _) => match derived.iter().find(|(name, _)| id == *name) {
+                Some((_, value)) => (value.into(), "derived"),
+                None => ("".into(), "not set"),
+            },
+        };
+        lines += &format!("{}={value} # {source}\n", variable(flag));
+    }
+    lines
+}
+
+/// Where a value that was given comes from.
+fn source(environment: &[clap::Id], id: &clap::Id) -> &'static str {
+    match environment.contains(id) {
+        true => "environment",
+        false => "flag",
+    }
+}
+
+/// The flags that are settings.
 fn settings(command: &clap::Command) -> impl Iterator<Item = &clap::Arg> {
-    command
-        .get_arguments()
-        .filter(|flag| flag.get_action().takes_values())
+    command.get_arguments().filter(|flag| is_setting(flag))
+}
+
+/// Those that take a value are.
+fn is_setting(flag: &clap::Arg) -> bool {
+    flag.get_action().takes_values()
 }
 
 fn variable(flag: &clap::Arg) -> String {

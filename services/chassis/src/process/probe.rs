@@ -2,7 +2,6 @@
 
 use std::{
     fmt, fs,
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -18,7 +17,7 @@ use crate::{
     services::health::v1::{
         HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
     },
-    settings::Error,
+    settings::{Error, values::period},
 };
 
 /// What to ask, and whom.
@@ -49,12 +48,12 @@ pub struct Probe {
     #[arg(long)]
     authority: Option<String>,
 
-    /// How long connecting may take
-    #[arg(long, default_value = "1s")]
+    /// Maximum time for connecting
+    #[arg(long, default_value = "1s", value_parser = period)]
     connect_timeout: Duration,
 
-    /// How long the answer may take
-    #[arg(long, default_value = "1s")]
+    /// Maximum time for the answer
+    #[arg(long, default_value = "1s", value_parser = period)]
     rpc_timeout: Duration,
 }
 
@@ -97,18 +96,8 @@ impl fmt::Display for Failure {
 
 impl Probe {
     /// Asks the listener at `admin` unless the command line names another.
-    pub(crate) fn or_ask(mut self, admin: SocketAddr) -> Self {
-        self.addr.get_or_insert_with(|| {
-            let mut admin = admin;
-            if admin.ip().is_unspecified() {
-                admin.set_ip(if admin.is_ipv4() {
-                    std::net::Ipv4Addr::LOCALHOST.into()
-                } else {
-                    std::net::Ipv6Addr::LOCALHOST.into()
-                });
-            }
-            admin.to_string()
-        });
+    pub(crate) fn or_ask(mut self, admin: String) -> Self {
+        self.addr.get_or_insert(admin);
         self
     }
 

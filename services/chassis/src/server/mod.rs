@@ -3,21 +3,21 @@
 pub(crate) mod admin;
 pub(crate) mod connection_limit;
 pub(crate) mod descriptors;
+pub(crate) mod listener;
 pub(crate) mod workers;
 
 use std::{
     io,
     net::SocketAddr,
-    pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use futures_util::{FutureExt as _, future};
+use futures_util::FutureExt as _;
 use tokio::{
     join, select,
     task::spawn_blocking,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 use crate::{
@@ -27,12 +27,12 @@ use crate::{
         call_limit::{CallLimit, Counter},
         served_by::Identity,
     },
-    connection::{
-        self,
-        tcp::{self, TcpListener, TcpStream},
-        tls::Tls,
+    connection::{self, tcp::TcpListener, tls::Tls},
+    server::{
+        connection_limit::Admission,
+        listener::{accept, accept_queued, listen},
+        workers::Workers,
     },
-    server::{connection_limit::Admission, workers::Workers},
     services::{Services, health::Health, reflection, runtime::Runtime},
     settings::{Error, config::Config},
     state::{
@@ -71,7 +71,8 @@ impl Drop for Closes {
 }
 
 impl Server {
-    /// Does all that can fail: `services` have been built with `runtime`; reads the certificates, finds out who this is, binds both listeners.
+    /// Does all that can fail: `services` have been built with `runtime`; reads the certificates, binds both
+    /// listeners, finds out who this is.
     pub async fn bind(
         name: &'static str,
         config: &Config,
@@ -97,7 +98,9 @@ impl Server {
         })
         .await?;
         let files = tls.iter().map(Tls::files).chain(auth.files()).collect();
-        let identity = Identity::find(config).await;
+        let grpc = listen("LISTEN_ADDR", &config.listen_addr).await?;
+        let admin = listen("ADMIN_LISTEN_ADDR", &config.admin_listen()).await?;
+        let identity = Identity::find(config, grpc.local_addr()?).await;
         let shared = |services: Services, auth| {
             Arc::new(Shared {
                 registry: services.into_registry(),
@@ -115,8 +118,8 @@ impl Server {
         };
         Ok(Self {
             name,
-            grpc: listen("LISTEN_ADDR", config.listen_addr)?,
-            admin: listen("ADMIN_LISTEN_ADDR", config.admin_listen())?,
+            grpc,
+            admin,
             for_admin: shared(health.add_to(Services::default()), Auth::default()),
             for_grpc: shared(services, auth),
             tls,
@@ -215,47 +218,6 @@ pub(crate) async fn in_background<T: Send + 'static>(
     spawn_blocking(work).await?
 }
 
-fn listen(variable: &str, addr: SocketAddr) -> Result<TcpListener, Error> {
-    Ok(tcp::listen(addr).map_err(|error| format!("{variable}={addr}: {error}"))?)
-}
-
-/// Accepts connections until `end`.
-async fn accept(
-    listener: &TcpListener,
-    end: impl Future<Output = ()>,
-    mut serve: impl FnMut(TcpStream, SocketAddr),
-) {
-    // Most often the process is out of file descriptors when accepting fails. The queue stays
-    // readable, so without a pause the loop would take a whole core until some are free again.
-    const PAUSE: Duration = Duration::from_millis(50);
-
-    let mut end = pin!(end);
-    loop {
-        match future::select(end.as_mut(), pin!(listener.accept())).await {
-            future::Either::Left(_) => break,
-            future::Either::Right((Ok((stream, peer)), _)) => serve(stream, peer),
-            future::Either::Right((Err(error), _)) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                sleep(PAUSE).await;
-            }
-        }
-    }
-}
-
-/// Accepts the connections that the kernel has queued: closing the listener would reset them. Those that come
-/// meanwhile, too, but not for long.
-async fn accept_queued(listener: &TcpListener, mut serve: impl FnMut(TcpStream, SocketAddr)) {
-    const QUIET: Duration = Duration::from_millis(5);
-    const LONGEST: Duration = Duration::from_millis(250);
-
-    let queued = async {
-        while let Ok(Ok((stream, peer))) = timeout(QUIET, listener.accept()).await {
-            serve(stream, peer);
-        }
-    };
-    let _ = timeout(LONGEST, queued).await;
-}
-
 /// Waits until every connection has finished its calls, and in the last part of `allowed` ends those
 /// calls that have not.
 async fn drain(workers: &Workers, lifecycle: &Lifecycle, since: Instant, allowed: Duration) {
@@ -271,27 +233,5 @@ async fn drain(workers: &Workers, lifecycle: &Lifecycle, since: Instant, allowed
             connections = workers.connections(),
             "drain deadline: dropping what is left"
         );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use tokio::net::{TcpListener, TcpStream};
-
-    #[tokio::test]
-    async fn connections_that_wait_when_the_end_comes_are_accepted() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .expect("a free port");
-        let addr = listener.local_addr().expect("bound");
-        let mut waiting = Vec::new();
-        for _ in 0..10 {
-            waiting.push(TcpStream::connect(addr).await.expect("queued"));
-        }
-        let mut accepted = 0;
-        super::accept_queued(&listener, |_, _| accepted += 1).await;
-        assert_eq!(accepted, waiting.len());
     }
 }

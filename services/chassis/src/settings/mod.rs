@@ -2,6 +2,8 @@
 
 pub(crate) mod config;
 pub(crate) mod limits;
+pub(crate) mod listen_addr;
+pub(crate) mod values;
 
 /// Anything that stops a start. Its text is one line and names the setting or the file at fault.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

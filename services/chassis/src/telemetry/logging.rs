@@ -52,7 +52,7 @@ impl Drop for Logging {
 /// span or field filters, and no regular expression engine in the binary.
 pub fn start_logging(config: &Config) -> Logging {
     let lines = tracing_subscriber::fmt::layer();
-    let lines = match config.log_format {
+    let lines = match config.log_format() {
         LogFormat::Text => {
             let mut lines = lines.with_writer(|| TextLine(&LINES));
             // Colours are for terminals, and there NO_COLOR turns them off.

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    net::Ipv4Addr,
     sync::{Arc, LazyLock, Mutex},
     task::{Context, Poll},
 };
@@ -56,7 +57,7 @@ pub(super) async fn shared(config: &Config, reflects: bool) -> Arc<Shared> {
     };
     Arc::new(Shared {
         registry: services.into_registry(),
-        identity: Identity::find(config).await,
+        identity: Identity::find(config, (Ipv4Addr::LOCALHOST, 9000).into()).await,
         metrics,
         lifecycle,
         dependencies,

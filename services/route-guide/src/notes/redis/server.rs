@@ -27,9 +27,10 @@ const MARK: char = '\u{feff}';
 
 /// Where the notes are, and how to get at them.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "RouteChat's notes in Redis")]
 pub(crate) struct RedisSettings {
-    /// RouteChat: Redis or Valkey to keep notes in, for all servers that share it:
-    /// redis://[USER@]HOST[:PORT][/DB], or rediss:// for TLS [default: the memory of this process]
+    /// Redis or Valkey to keep notes in, for all servers that share it: redis://[USER@]HOST[:PORT][/DB], or
+    /// rediss:// for TLS [default: the memory of this process]
     #[arg(long, value_parser = Url)]
     pub(crate) notes_url: Option<ConnectionInfo>,
 
@@ -37,11 +38,11 @@ pub(crate) struct RedisSettings {
     #[arg(long, default_value = "false", value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set)]
     notes_cluster: bool,
 
-    /// Password for NOTES_URL; better in the variable than on a command line, which others can see
+    /// Password for NOTES_URL; prefer the variable: other users can see command lines
     #[arg(long, requires = "notes_url")]
     notes_password: Option<Password>,
 
-    /// File with that password, read for each connection
+    /// File with the password for NOTES_URL, read for each connection
     #[arg(long, requires = "notes_url", conflicts_with = "notes_password")]
     notes_password_file: Option<PathBuf>,
 
@@ -49,11 +50,11 @@ pub(crate) struct RedisSettings {
     #[arg(long, requires = "notes_url")]
     notes_ca: Option<PathBuf>,
 
-    /// Whether routeguide.RouteGuide is NOT_SERVING while the notes are away
+    /// Whether routeguide.RouteGuide is NOT_SERVING while NOTES_URL is unavailable
     #[arg(long, default_value = "false", value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set)]
     pub(crate) notes_required: bool,
 
-    /// Longest that a note may wait for NOTES_URL
+    /// Maximum time a note may wait for NOTES_URL
     #[arg(long, default_value = "150ms", value_parser = nonzero_period)]
     pub(crate) notes_timeout: humantime::Duration,
 }
