@@ -10,6 +10,7 @@ use harness::{
 use proto::routeguide::{
     Feature, Point, Rectangle, RouteNote, route_guide_client::RouteGuideClient,
 };
+use serde_json::json;
 use tempfile::NamedTempFile;
 use tokio::{
     sync::mpsc,
@@ -92,6 +93,44 @@ async fn an_answer_is_what_a_scan_of_the_file_finds_in_its_order_whatever_its_si
         let place = asked.location.expect("a place");
         let found = client.get_feature(place).await.expect("a feature");
         assert_eq!(found.into_inner(), asked);
+    }
+}
+
+/// A feature as grpcurl and buf print it: on several lines, and without what is 0 or empty.
+fn printed(feature: &Feature) -> String {
+    let place = feature.location.expect("a place");
+    let degrees = [("latitude", place.latitude), ("longitude", place.longitude)];
+    let degrees = degrees.into_iter().filter(|(_, degrees)| *degrees != 0);
+    let place: serde_json::Map<_, _> = degrees
+        .map(|(name, degrees)| (name.to_owned(), degrees.into()))
+        .collect();
+    let mut printed = json!({ "location": place });
+    if !feature.name.is_empty() {
+        printed["name"] = feature.name.as_str().into();
+    }
+    serde_json::to_string_pretty(&printed).expect("JSON")
+}
+
+#[tokio::test]
+async fn a_file_is_read_in_every_form_that_people_have() {
+    let mut features = features::all();
+    features[0].location = Some(Point::default());
+    features[1].name.clear();
+    let printed: Vec<_> = features.iter().map(printed).collect();
+    let wrapped = format!("{{\n\"feature\": [\n{}\n]\n}}\n", printed.join(",\n"));
+    let file = NamedTempFile::new().expect("a file");
+    for content in [
+        printed.join("\n"),
+        format!("[{}]", printed.join(",")),
+        format!("\u{feff}{wrapped}"),
+        wrapped,
+    ] {
+        fs::write(&file, content).expect("written");
+        let server = serving(&file, &[]).await;
+        let mut client = RouteGuideClient::new(server.channel());
+        let listed = client.list_features(everywhere()).await.expect("features");
+        let listed = listed.into_inner().map(|feature| feature.expect("one"));
+        assert_eq!(listed.collect::<Vec<_>>().await, features);
     }
 }
 

@@ -425,6 +425,14 @@ async fn a_bad_features_file_stops_the_start_with_one_line_and_code_1() {
         ("{}".to_owned(), "entry 1: missing field `location`"),
         ("7".to_owned(), "expected an array of features"),
         (
+            "{\u{0}\"\u{0}".to_owned(),
+            "this is UTF-16; save it as UTF-8",
+        ),
+        (
+            format!("{{\"feature\":[{place}],\"more\":0}}"),
+            "unknown field `more`, expected `feature`",
+        ),
+        (
             format!("[{place},{place}]"),
             "entry 2: the same location as entry 1",
         ),

@@ -1,6 +1,15 @@
 //! One connection to one server.
 
-use std::{fmt, io, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    fmt, io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{
     Request, Response, Uri,
@@ -60,6 +69,18 @@ pub(crate) struct Connector {
     pub(crate) timeout: Duration,
 }
 
+/// The source of a status of those who were connected to a server that then said nothing in HTTP/2.
+#[derive(Debug)]
+pub struct Silent;
+
+impl fmt::Display for Silent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a word of HTTP/2")
+    }
+}
+
+impl Error for Silent {}
+
 impl Connector {
     /// Connects to the server at `address`, `HOST:PORT`, which is known by `name`. The error says the
     /// address and what is wrong.
@@ -70,11 +91,15 @@ impl Connector {
     ) -> Result<(Sender, Closing), Status> {
         let authority = self.authority.as_ref().unwrap_or(name);
         let problem = |why: &dyn fmt::Display| Status::unavailable(format!("{address}: {why}"));
+        let reached = AtomicBool::new(false);
         let connected = timeout(self.timeout, async {
             let stream = TcpStream::connect(address).await?;
             set_options(&stream)?;
             match &self.tls {
-                None => self.converse(stream, authority).await,
+                None => {
+                    reached.store(true, Ordering::Relaxed);
+                    self.converse(stream, authority).await
+                }
                 Some(tls) => {
                     let host = authority.host().trim_matches(['[', ']']);
                     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
@@ -83,6 +108,7 @@ impl Connector {
                     if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
                         return Err(io::Error::other("TLS without HTTP/2"));
                     }
+                    reached.store(true, Ordering::Relaxed);
                     self.converse(stream, authority).await
                 }
             }
@@ -90,10 +116,13 @@ impl Connector {
         match connected.await {
             Ok(Ok(connected)) => Ok(connected),
             Ok(Err(error)) => Err(problem(&error)),
-            Err(_) => Err(problem(&format_args!(
-                "not connected within {:?}",
-                self.timeout
-            ))),
+            Err(_) => {
+                let mut late = problem(&format_args!("not connected within {:?}", self.timeout));
+                if reached.into_inner() {
+                    late.set_source(Arc::new(Silent));
+                }
+                Err(late)
+            }
         }
     }
 

@@ -34,6 +34,7 @@ mod retry;
 mod target;
 mod tls;
 
+pub use connection::Silent;
 pub use reply::Reply;
 pub use target::Target;
 pub use tls::{AnyCertificate, Trust};
@@ -127,6 +128,19 @@ impl Channel {
                 budget,
             }),
         })
+    }
+
+    /// Like [`Channel::new`], but waits for a connection, and fails as the first attempts do: with
+    /// UNAVAILABLE, and [`Silent`] for a source if a server was reached and said nothing.
+    ///
+    /// The outer error is that of [`Channel::new`].
+    pub async fn connect(
+        target: Target,
+        settings: Settings,
+    ) -> Result<Result<Self, Status>, String> {
+        let channel = Self::new(target, settings)?;
+        let connected = channel.pool.clone().pick(&[]).await;
+        Ok(connected.map(|_| channel))
     }
 
     async fn answer(self, request: Request<Body>) -> Result<Response<Reply>, Status> {

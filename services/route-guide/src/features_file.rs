@@ -1,61 +1,99 @@
-//! Files of features: a JSON array, or newline-delimited JSON, of
-//! `{"location":{"latitude":…,"longitude":…},"name":"…"}`.
+//! Files of features, `{"location":{"latitude":…,"longitude":…},"name":"…"}` each: one after another, on a
+//! line each or on several, as grpcurl and buf print the replies of ListFeatures; in an array; or in
+//! `{"feature":[…]}`, as the examples of other languages have them. As in any JSON of protobuf, what is 0
+//! or empty may be left out.
 //!
 //! Each entry is read, handed on and forgotten, so that the largest file takes no more memory to read than
 //! its longest entry, and that has a limit.
 
 use std::{
-    borrow::Cow,
     cell::Cell,
     fmt::{self, Display},
-    io::{self, BufRead, Read},
+    io::{self, BufRead, BufReader, Read},
 };
 
 use serde::{
     Deserialize, Deserializer as _,
-    de::{Error as _, SeqAccess, Visitor},
+    de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
 };
+use serde_json::Deserializer;
 
 use crate::point::Point;
 
-/// Bytes of one entry, with the blanks before it.
-const LONGEST: u64 = 64 * 1024;
+/// Bytes of one entry, with the blanks before it, that are always read. What is longer is refused before
+/// [`BUFFER`] more of them are.
+const LONGEST: usize = 64 * 1024;
 
-/// What a file begins with that has an entry in each line.
-const LINES: u8 = b'{';
+/// How much is read at once.
+const BUFFER: usize = 8 * 1024;
+
+/// How much may be read for an entry: after [`LONGEST`] of it, whatever follows in the buffer.
+const RATION: usize = LONGEST + BUFFER;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry<'a> {
+#[serde(deny_unknown_fields, expecting = "a feature")]
+struct Entry {
     location: Location,
-    #[serde(borrow)]
-    name: Cow<'a, str>,
+    #[serde(default)]
+    name: String,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default, expecting = "a location")]
 struct Location {
     latitude: i32,
     longitude: i32,
 }
 
+type Take<'a> = &'a mut dyn FnMut(Entry) -> Result<(), String>;
+
 /// Hands every entry of `json` to `take`, which may refuse it. The error names the entry, counted from 1,
 /// and what is wrong with it.
 pub(crate) fn read(
-    mut json: impl BufRead,
+    json: impl BufRead,
     mut take: impl FnMut(Point, String) -> Result<(), String>,
 ) -> Result<(), String> {
-    let mut take = |Entry { location, name }: Entry<'_>| {
+    let mut take = |Entry { location, name }: Entry| {
         let location = Point::new(location.latitude, location.longitude)
             .map_err(|error| format!("{}: {error}", error.coordinate))?;
-        take(location, name.into_owned())
+        take(location, name)
     };
-    let first = first_byte(&mut json).map_err(|error| error.to_string())?;
-    let read = match first {
-        Some(LINES) => read_lines(json, &mut take),
-        _ => read_array(json, &mut take).map_err(|error| error.to_string()),
+    read_entries(json, &mut take).map_err(|problem| on_one_line(&problem))
+}
+
+fn read_entries(mut json: impl BufRead, take: Take<'_>) -> Result<(), String> {
+    let start = start(&mut json)?;
+    let tokens = start.iter().filter(|byte| !byte.is_ascii_whitespace());
+    let tokens: Vec<_> = tokens.copied().collect();
+    let left = Cell::new(RATION);
+    let json = Rationed {
+        json: start.chain(json),
+        left: &left,
     };
-    read.map_err(|problem| on_one_line(&problem))
+    let mut json = Deserializer::from_reader(BufReader::with_capacity(BUFFER, json));
+    let entries = Entries { take, left: &left };
+    let read = match *tokens {
+        [b'{', ..] if tokens != br#"{"feature":"# => return entries.read_each(json),
+        [b'{', ..] => json.deserialize_map(Wrapped(entries)),
+        _ => json.deserialize_seq(entries),
+    };
+    read.and_then(|()| json.end())
+        .map_err(|error| error.to_string())
+}
+
+/// What a file begins with, to the first colon: enough to tell its form. Without the mark that some editors
+/// put before it.
+fn start(json: &mut impl BufRead) -> Result<Vec<u8>, String> {
+    let mut start = Vec::new();
+    let read = json.take(LONGEST as u64).read_until(b':', &mut start);
+    read.map_err(|error| error.to_string())?;
+    if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] = *start {
+        return Err("this is UTF-16; save it as UTF-8".to_owned());
+    }
+    if start.starts_with("\u{feff}".as_bytes()) {
+        start.drain(.."\u{feff}".len());
+    }
+    Ok(start)
 }
 
 /// Without the line ends that a problem quotes from the file, and whatever else a terminal would obey.
@@ -70,64 +108,26 @@ fn on_one_line(problem: &str) -> String {
     line
 }
 
-/// The first byte that is not blank, which stays to be read, unlike the blanks.
-fn first_byte(json: &mut impl BufRead) -> io::Result<Option<u8>> {
-    loop {
-        let buffer = json.fill_buf()?;
-        let blanks = buffer.iter().take_while(|byte| byte.is_ascii_whitespace());
-        let blanks = blanks.count();
-        let first = buffer.get(blanks).copied();
-        json.consume(blanks);
-        if first.is_some() || blanks == 0 {
-            return Ok(first);
-        }
-    }
-}
-
-fn read_lines(
-    mut json: impl BufRead,
-    take: &mut dyn FnMut(Entry<'_>) -> Result<(), String>,
-) -> Result<(), String> {
-    let mut line = Vec::new();
-    let mut number = 1u64;
-    loop {
-        let problem = |error: &dyn Display| format!("entry {number}: {error}");
-        line.clear();
-        let mut rationed = json.by_ref().take(LONGEST + 1);
-        let read = rationed.read_until(b'\n', &mut line);
-        if read.map_err(|error| problem(&error))? == 0 {
-            return Ok(());
-        }
-        if line.len() as u64 > LONGEST {
-            return Err(problem(&TooLong));
-        }
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        // serde_json sees one line, and the number of the entry tells which.
-        let placed =
-            |error: serde_json::Error| error.to_string().replace("line 1 column", "column");
-        let entry = serde_json::from_slice(&line).map_err(|error| problem(&placed(error)))?;
-        take(entry).map_err(|error| problem(&error))?;
-        number += 1;
-    }
-}
-
-fn read_array(
-    json: impl Read,
-    take: &mut dyn FnMut(Entry<'_>) -> Result<(), String>,
-) -> Result<(), serde_json::Error> {
-    let left = Cell::new(LONGEST);
-    let rationed = Rationed { json, left: &left };
-    let mut json = serde_json::Deserializer::from_reader(rationed);
-    json.deserialize_seq(Entries { take, left: &left })?;
-    json.end()
-}
-
-/// By hand, so that an error can tell the number of its entry, and no two are held at once.
+/// Visits an array by hand, so that an error can tell the number of its entry, and no two are held at once.
 struct Entries<'a> {
-    take: &'a mut dyn FnMut(Entry<'_>) -> Result<(), String>,
-    left: &'a Cell<u64>,
+    take: Take<'a>,
+    left: &'a Cell<usize>,
+}
+
+impl Entries<'_> {
+    /// Reads entries that follow each other, in no array.
+    fn read_each<'de>(
+        self,
+        json: Deserializer<impl serde_json::de::Read<'de>>,
+    ) -> Result<(), String> {
+        for (number, entry) in (1u64..).zip(json.into_iter()) {
+            let problem = |error: &dyn Display| format!("entry {number}: {error}");
+            (self.take)(entry.map_err(|error| problem(&error))?)
+                .map_err(|error| problem(&error))?;
+            self.left.set(RATION);
+        }
+        Ok(())
+    }
 }
 
 impl<'de> Visitor<'de> for Entries<'_> {
@@ -141,7 +141,7 @@ impl<'de> Visitor<'de> for Entries<'_> {
         for number in 1u64.. {
             let problem =
                 |error: &dyn Display| A::Error::custom(format_args!("entry {number}: {error}"));
-            self.left.set(LONGEST);
+            self.left.set(RATION);
             match entries.next_element().map_err(|error| problem(&error))? {
                 Some(entry) => (self.take)(entry).map_err(|error| problem(&error))?,
                 None => break,
@@ -151,32 +151,57 @@ impl<'de> Visitor<'de> for Entries<'_> {
     }
 }
 
+impl<'de> DeserializeSeed<'de> for Entries<'_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_seq(self)
+    }
+}
+
+/// `{"feature":[…]}`.
+struct Wrapped<'a>(Entries<'a>);
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Field {
+    Feature,
+}
+
+impl<'de> Visitor<'de> for Wrapped<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with an array of features")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        let Some(Field::Feature) = fields.next_key()? else {
+            return Err(A::Error::missing_field("feature"));
+        };
+        fields.next_value_seed(self.0)?;
+        match fields.next_key()? {
+            Some(Field::Feature) => Err(A::Error::duplicate_field("feature")),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Gives out no more than is `left` until that is set anew.
 struct Rationed<'a, R> {
     json: R,
-    left: &'a Cell<u64>,
+    left: &'a Cell<usize>,
 }
 
 impl<R: Read> Read for Rationed<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.json.read(buffer)?;
-        let left = self.left.get().checked_sub(read as u64);
-        self.left
-            .set(left.ok_or_else(|| io::Error::other(TooLong))?);
+        let left = self.left.get().checked_sub(read);
+        let too_long = || io::Error::other(format!("longer than {LONGEST} bytes"));
+        self.left.set(left.ok_or_else(too_long)?);
         Ok(read)
     }
 }
-
-#[derive(Debug)]
-struct TooLong;
-
-impl Display for TooLong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "longer than {LONGEST} bytes")
-    }
-}
-
-impl std::error::Error for TooLong {}
 
 #[cfg(test)]
 mod tests {
@@ -184,7 +209,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{LONGEST, read};
+    use super::{BUFFER, LONGEST, read};
 
     fn entries(json: impl Read) -> Result<Vec<(i32, i32, String)>, String> {
         let mut entries = Vec::new();
@@ -209,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_and_lines_say_the_same() {
+    fn every_form_says_the_same() {
         let (a, b) = (
             entry(1, -2, r"\u00e4"),
             entry(900_000_000, 1_800_000_000, ""),
@@ -223,30 +248,48 @@ mod tests {
             format!(" \n[\n{a}\n,\n{b}\n]\n\n"),
             format!("{a}\n{b}"),
             format!("\n \n{a}\r\n\n {b} \n\n"),
+            format!("{a}{b}"),
+            format!("\u{feff}{a}\n{b}"),
+            format!("\u{feff}[{a},{b}]"),
+            format!(r#"{{"feature":[{a},{b}]}}"#),
+            format!("\u{feff}\n{{\n \"feature\" : [\n{a},\n{b}\n]\n}}\n"),
+            format!("{a}\n{b}\n")
+                .replace(':', " :\n  ")
+                .replace(',', "\n,"),
         ] {
             assert_eq!(entries(json.as_bytes()).as_ref(), Ok(&expected), "{json}");
         }
-        assert_eq!(entries("[]".as_bytes()), Ok(vec![]));
+        for json in ["[]", r#"{"feature":[]}"#] {
+            assert_eq!(entries(json.as_bytes()), Ok(vec![]));
+        }
     }
 
     #[test]
     fn a_bad_entry_is_refused_with_its_number_and_the_reason() {
         let good = entry(1, 2, "a");
-        let nameless = r#"{"location":{"latitude":3,"longitude":4}}"#;
+        let misspelt = good.replace("name", "nane");
         for (entry, what) in [
             (
                 &*entry(0, 1_800_000_001, "b"),
                 "longitude: 1800000001 is outside -1800000000..1800000000",
             ),
             (&entry(5, 6, "bad"), "refused"),
-            (nameless, "missing field `name`"),
             (
-                &entry(7, 8, &"x".repeat(LONGEST as usize)),
+                &misspelt,
+                "unknown field `nane`, expected `location` or `name`",
+            ),
+            ("[]", "invalid"),
+            (
+                &entry(7, 8, &"x".repeat(LONGEST + 2 * BUFFER)),
                 "longer than 65536 bytes",
             ),
             (&good[1..], "trailing characters"),
         ] {
-            for json in [format!("[{good},{entry}]"), format!("{good}\n{entry}\n")] {
+            for json in [
+                format!("[{good},{entry}]"),
+                format!("{good}\n{entry}\n"),
+                format!(r#"{{"feature":[{good},{entry}]}}"#),
+            ] {
                 let text = problem(&json);
                 let found = text.starts_with(&format!("entry 2: {what}"));
                 let not_an_entry = what == "trailing characters";
@@ -268,7 +311,18 @@ mod tests {
             ),
             ("[", "entry 1: EOF while parsing a list"),
             ("[] []", "trailing characters"),
-            ("{}", "entry 1: missing field `location` at column 2"),
+            ("{}", "entry 1: missing field `location` at line 1 column 2"),
+            (
+                "{\n \"feature\": [], \"features\": []}",
+                "unknown field `features`, expected `feature` at line 2 column 27",
+            ),
+            (
+                r#"{"feature":[],"feature":[]}"#,
+                "duplicate field `feature`",
+            ),
+            (r#"{"feature":[]} {}"#, "trailing characters"),
+            (r#"{"feature":{}}"#, "invalid type: map, expected an array"),
+            (r#"{"feature":["#, "entry 1: EOF"),
         ] {
             assert!(problem(json).starts_with(what), "{}", problem(json));
         }
@@ -288,10 +342,19 @@ mod tests {
 
     #[test]
     fn an_entry_may_be_as_long_as_the_limit_says() {
-        let short = entry(1, 2, "").len() as u64;
-        let longest = entry(1, 2, &"x".repeat((LONGEST - short) as usize));
-        assert_eq!(longest.len() as u64, LONGEST);
-        assert_eq!(entries(longest.as_bytes()).expect("read").len(), 1);
+        let short = entry(1, 2, "").len();
+        let longest = entry(1, 2, &"x".repeat(LONGEST - short));
+        assert_eq!(longest.len(), LONGEST);
+        // Wherever in the buffer it begins.
+        for before in 0..5 {
+            let before = &entry(1, 2, &"y".repeat(before * BUFFER / 4 + 1));
+            for json in [
+                format!("{before}{longest}"),
+                format!("[{before},{longest}]"),
+            ] {
+                assert_eq!(entries(json.as_bytes()).expect("read").len(), 2);
+            }
+        }
     }
 
     #[test]
@@ -304,13 +367,52 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_0_or_empty_may_be_left_out() {
+        let json = r#"{"location":{}}{"name":"a","location":{"longitude":-1}}"#;
+        let expected = vec![(0, 0, String::new()), (0, -1, "a".to_owned())];
+        assert_eq!(entries(json.as_bytes()), Ok(expected));
+    }
+
+    #[test]
+    fn utf_16_is_called_that() {
+        for mark in ["", "\u{feff}"] {
+            let text = format!("{mark}{}", entry(1, 2, "a"));
+            let units: Vec<u16> = text.encode_utf16().collect();
+            for encode in [u16::to_le_bytes, u16::to_be_bytes] {
+                let file: Vec<u8> = units.iter().copied().flat_map(encode).collect();
+                let problem = entries(file.as_slice()).expect_err("refused");
+                assert_eq!(problem, "this is UTF-16; save it as UTF-8");
+            }
+        }
+    }
+
+    #[test]
+    fn depth_is_refused_before_it_takes_memory() {
+        for (start, deeper) in [
+            (r#""#, "["),
+            (r#""#, r#"{"feature":["#),
+            (r#""#, r#"{"location":"#),
+            (r#"{"feature":["#, r#"{"feature":["#),
+            (r#"{"feature":"#, "["),
+        ] {
+            let deep = format!("{start}{}", deeper.repeat(1_000_000));
+            let problem = problem(&deep);
+            assert!(problem.len() < 100, "{problem}");
+        }
+    }
+
     /// A file with some of its bytes changed.
     fn damaged_file() -> impl Strategy<Value = Vec<u8>> {
         let (a, b) = (
             entry(1, -2, r"\u00e4"),
             entry(900_000_000, 1_800_000_000, ""),
         );
-        let good = prop::sample::select(vec![format!("[{a},\n{b}]"), format!("{a}\n{b}\n")]);
+        let good = prop::sample::select(vec![
+            format!("[{a},\n{b}]"),
+            format!("{a}\n{b}\n"),
+            format!("{{\"feature\":[{a},{b}]}}"),
+        ]);
         let change = (any::<prop::sample::Index>(), any::<u8>(), 0..3);
         (good, prop::collection::vec(change, 0..4)).prop_map(|(good, changes)| {
             let mut bytes = good.into_bytes();

@@ -43,7 +43,8 @@ pub const APP: App<Settings> = App {
 /// What RouteGuide can be told.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Settings {
-    /// File with the features to serve, a JSON array or one to a line (NDJSON) [default: the 100 that are built in]
+    /// File with the features to serve: a JSON array, one to a line (NDJSON), or what grpcurl prints of
+    /// ListFeatures [default: the 100 that are built in]
     #[arg(long, help_heading = "Features")]
     features_file: Option<PathBuf>,
 

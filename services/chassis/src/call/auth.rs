@@ -4,6 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use secrecy::{ExposeSecret as _, SecretString};
 use subtle::{Choice, ConstantTimeEq as _};
 use tonic::Status;
 
@@ -17,7 +18,7 @@ use crate::{
 /// What callers have to show.
 #[derive(Default)]
 pub(crate) struct Auth {
-    tokens: Option<Arc<Followed<Vec<String>>>>,
+    tokens: Option<Arc<Followed<Vec<SecretString>>>>,
     allowed: Option<Arc<Followed<Rules>>>,
 }
 
@@ -75,14 +76,14 @@ impl Auth {
 }
 
 /// Compares with every token in full, so that the time taken says nothing of any.
-fn check_token(tokens: &[String], shown: Option<&HeaderValue>) -> Result<(), Status> {
+fn check_token(tokens: &[SecretString], shown: Option<&HeaderValue>) -> Result<(), Status> {
     let shown =
         shown.ok_or_else(|| Status::unauthenticated("authorization: Bearer … is needed"))?;
     let (scheme, shown) = (shown.as_bytes())
         .split_at_checked(7)
         .unwrap_or((b"", shown.as_bytes()));
     let known = tokens.iter().fold(Choice::from(0), |known, token| {
-        known | token.as_bytes().ct_eq(shown)
+        known | token.expose_secret().as_bytes().ct_eq(shown)
     });
     if scheme.eq_ignore_ascii_case(b"bearer ") && known.into() {
         Ok(())
@@ -130,8 +131,8 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .map(|(line, number)| (number, line))
 }
 
-fn tokens_in(text: &str) -> Result<Vec<String>, String> {
-    let tokens: Vec<_> = lines(text).map(|(_, token)| token.to_owned()).collect();
+fn tokens_in(text: &str) -> Result<Vec<SecretString>, String> {
+    let tokens: Vec<_> = lines(text).map(|(_, token)| token.into()).collect();
     if tokens.is_empty() {
         return Err("no token in this file".to_owned());
     }
@@ -173,11 +174,16 @@ mod tests {
     use http::HeaderValue;
     use proptest::prelude::*;
 
-    use super::{CertificateName, check_names, check_token, rules_in};
+    use super::{CertificateName, check_names, check_token, rules_in, tokens_in};
 
     #[test]
     fn a_token_is_known_whole_or_not_at_all() {
-        let tokens = ["alpha", "beta-2"].map(str::to_owned);
+        let tokens = tokens_in("# two\nalpha\n beta-2 \n").expect("tokens");
+        let shown = format!("{tokens:?}");
+        assert!(
+            !shown.contains("alpha") && !shown.contains("beta"),
+            "{shown}"
+        );
         for (shown, known) in [
             ("Bearer alpha", true),
             ("bearer beta-2", true),
@@ -255,7 +261,7 @@ mod tests {
         fn any_header_is_a_known_token_or_none(shown in prop::collection::vec(32_u8..127, 0..20)) {
             let header = HeaderValue::from_bytes(&shown).expect("visible");
             let known = shown.eq_ignore_ascii_case(b"bearer a") && shown.ends_with(b"a");
-            prop_assert_eq!(check_token(&["a".to_owned()], Some(&header)).is_ok(), known);
+            prop_assert_eq!(check_token(&["a".into()], Some(&header)).is_ok(), known);
         }
     }
 }

@@ -1,17 +1,11 @@
 //! The server binary as its own health probe, for images that hold nothing else.
 
-use std::{
-    fmt, fs,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{error::Error as _, fmt, path::PathBuf, process::ExitCode};
 
+use channel::{Channel, Settings, Silent, Target, Trust};
 use humantime::Duration;
 use tokio::time::timeout;
-use tonic::{
-    Status,
-    transport::{Certificate, ClientTlsConfig, Endpoint, Identity},
-};
+use tonic::Status;
 
 use crate::{
     services::health::v1::{
@@ -60,7 +54,7 @@ pub struct Probe {
 /// Why a probe did not find its server serving. The exit codes are those of grpc_health_probe.
 enum Failure {
     Usage(Error),
-    Connect(Error),
+    Connect(Status),
     Rpc(Status),
     NotServing(ServingStatus),
 }
@@ -80,14 +74,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(error) => write!(f, "{error}"),
-            Self::Connect(error) => {
-                // The transport wraps what happened several times over.
-                let mut cause: &dyn std::error::Error = &**error;
-                while let Some(deeper) = cause.source() {
-                    cause = deeper;
-                }
-                write!(f, "cannot connect: {cause}")
-            }
+            Self::Connect(status) => write!(f, "cannot connect: {}", status.message()),
             Self::Rpc(status) => write!(f, "the check failed: {status}"),
             Self::NotServing(status) => write!(f, "status: {}", status.as_str_name()),
         }
@@ -116,12 +103,14 @@ impl Probe {
     }
 
     async fn ask(self) -> Result<(), Failure> {
-        let endpoint = self.endpoint().map_err(Failure::Usage)?;
-        // All of it: the name, TCP and TLS.
-        let channel = timeout(*self.connect_timeout, endpoint.connect())
-            .await
-            .map_err(|_| Failure::Connect("it takes too long".into()))?
-            .map_err(|error| Failure::Connect(error.into()))?;
+        let target = self.target().map_err(Failure::Usage)?;
+        let settings = self.settings(&target).map_err(Failure::Usage)?;
+        let channel = (Channel::connect(target, settings).await)
+            .map_err(|problem| Failure::Usage(problem.into()))?
+            .map_err(|status| match status.source() {
+                Some(source) if source.is::<Silent>() => Failure::Rpc(status),
+                _ => Failure::Connect(status),
+            })?;
         let mut client = HealthClient::new(channel);
         let check = client.check(HealthCheckRequest {
             service: self.service,
@@ -136,41 +125,36 @@ impl Probe {
         }
     }
 
-    fn endpoint(&self) -> Result<Endpoint, Error> {
+    fn target(&self) -> Result<Target, Error> {
         let addr = self.addr.as_deref().unwrap_or_default();
-        let (scheme, host) = addr.split_once("://").unwrap_or(("http", addr));
-        let endpoint = Endpoint::from_shared(format!("{scheme}://{host}"))?;
-        match scheme {
-            "https" => self.with_tls(endpoint),
-            "http" if self.cacert.is_none() && self.cert.is_none() => Ok(endpoint),
-            "http" => Err(format!("{addr}: --cacert and --cert need https://").into()),
-            _ => Err(format!("{addr}: neither http:// nor https://").into()),
+        let problem = |problem: &str| format!("{addr}: {problem}").into();
+        match addr.split_once("://") {
+            None | Some(("http" | "https", _)) if addr.contains(',') => {
+                Err(problem("more than one server"))
+            }
+            None | Some(("http" | "https", _)) => {
+                let target = Target::parse(addr, false)?;
+                let has_files = self.cacert.is_some() || self.cert.is_some();
+                match has_files && !target.is_tls() {
+                    true => Err(problem("--cacert and --cert need https://")),
+                    false => Ok(target),
+                }
+            }
+            Some(_) => Err(problem("neither http:// nor https://")),
         }
     }
 
-    fn with_tls(&self, endpoint: Endpoint) -> Result<Endpoint, Error> {
-        let mut tls = ClientTlsConfig::new();
-        tls = match &self.cacert {
-            Some(path) => tls.ca_certificate(Certificate::from_pem(read(path, pem::certificates)?)),
-            None => tls.with_native_roots(),
-        };
-        if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
-            tls = tls.identity(Identity::from_pem(
-                read(cert, pem::own_chain)?,
-                read(key, pem::private_key)?,
-            ));
-        }
-        if let Some(name) = &self.authority {
-            tls = tls.domain_name(name);
-        }
-        Ok(endpoint.tls_config(tls)?)
+    fn settings(&self, target: &Target) -> Result<Settings, Error> {
+        let authority = self.authority.as_ref().filter(|_| target.is_tls());
+        Ok(Settings {
+            authority: authority.map(|name| name.parse()).transpose()?,
+            trust: match &self.cacert {
+                Some(path) => Trust::Authorities(path.clone()),
+                None => Trust::System,
+            },
+            identity: self.cert.clone().zip(self.key.clone()),
+            connect_timeout: *self.connect_timeout,
+            ..Settings::default()
+        })
     }
-}
-
-/// What is in a file that `parse` makes something of: the transport's own errors may show what was read.
-fn read<T>(path: &Path, parse: fn(&[u8]) -> Result<T, pem::Damage>) -> Result<Vec<u8>, Error> {
-    let of = |problem: &dyn fmt::Display| format!("{}: {problem}", path.display());
-    let file = fs::read(path).map_err(|error| of(&error))?;
-    parse(&file).map_err(|damage| of(&damage))?;
-    Ok(pem::without_mark(&file).to_owned())
 }

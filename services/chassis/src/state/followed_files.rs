@@ -11,6 +11,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use secrecy::{ExposeSecret as _, SecretSlice};
 use tokio::{task::spawn_blocking, time::sleep};
 
 use crate::settings::Error;
@@ -29,8 +30,9 @@ impl File {
         format!("{self}: {problem}").into()
     }
 
-    fn read(&self) -> Result<Vec<u8>, Error> {
-        fs::read(&self.path).map_err(|error| self.problem(&error))
+    fn read(&self) -> Result<SecretSlice<u8>, Error> {
+        let contents = fs::read(&self.path).map_err(|error| self.problem(&error))?;
+        Ok(contents.into())
     }
 }
 
@@ -54,9 +56,23 @@ pub(crate) struct Followed<T> {
 struct State<T> {
     current: Arc<T>,
     /// What was last read, or why it could not be.
-    seen: Result<Vec<Vec<u8>>, String>,
+    seen: Seen,
     /// Why what is in the files now is not what is used.
     problem: Option<String>,
+}
+
+/// What is in some files, or why they could not be read.
+type Seen = Result<Vec<SecretSlice<u8>>, String>;
+
+fn is_the_same(a: &Seen, b: &Seen) -> bool {
+    fn exposed(contents: &[SecretSlice<u8>]) -> impl Iterator<Item = &[u8]> {
+        contents.iter().map(SecretSlice::expose_secret)
+    }
+    match (a, b) {
+        (Ok(a), Ok(b)) => exposed(a).eq(exposed(b)),
+        (Err(a), Err(b)) => a == b,
+        _ => false,
+    }
 }
 
 impl<T> Followed<T> {
@@ -111,7 +127,7 @@ impl<T: Send + Sync> Follow for Followed<T> {
 
     fn look(&self) -> Option<Result<(), String>> {
         let seen = read(&self.files).map_err(|error| error.to_string());
-        if self.state().seen == seen {
+        if is_the_same(&self.state().seen, &seen) {
             return None;
         }
         let made = seen.as_ref().map_err(String::clone).and_then(|contents| {
@@ -169,10 +185,10 @@ fn say(what: &str, outcome: Result<(), String>) {
     }
 }
 
-fn read(files: &[File]) -> Result<Vec<Vec<u8>>, Error> {
+fn read(files: &[File]) -> Result<Vec<SecretSlice<u8>>, Error> {
     files.iter().map(File::read).collect()
 }
 
-fn pairs<'a>(files: &'a [File], contents: &'a [Vec<u8>]) -> Vec<(&'a File, &'a [u8])> {
-    iter::zip(files, contents.iter().map(Vec::as_slice)).collect()
+fn pairs<'a>(files: &'a [File], contents: &'a [SecretSlice<u8>]) -> Vec<(&'a File, &'a [u8])> {
+    iter::zip(files, contents.iter().map(SecretSlice::expose_secret)).collect()
 }

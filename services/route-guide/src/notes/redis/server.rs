@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    fmt, fs,
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -21,6 +21,7 @@ use redis::{
     cluster_async::ClusterConnection,
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
+use secrecy::{ExposeSecret as _, SecretString};
 
 /// What some editors put before the first line of a file.
 const MARK: char = '\u{feff}';
@@ -40,7 +41,7 @@ pub(crate) struct RedisSettings {
 
     /// Password for NOTES_URL; prefer the variable: other users can see command lines
     #[arg(long, requires = "notes_url")]
-    notes_password: Option<Password>,
+    notes_password: Option<SecretString>,
 
     /// File with the password for NOTES_URL, read for each connection
     #[arg(long, requires = "notes_url", conflicts_with = "notes_password")]
@@ -57,22 +58,6 @@ pub(crate) struct RedisSettings {
     /// Maximum time a note may wait for NOTES_URL
     #[arg(long, default_value = "150ms", value_parser = nonzero_period)]
     pub(crate) notes_timeout: humantime::Duration,
-}
-
-/// A password, which is never shown.
-#[derive(Clone)]
-struct Password(String);
-
-impl From<String> for Password {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("…")
-    }
 }
 
 /// Reads a URL. Not a function, because clap shows the value that a function refuses, and there may be
@@ -167,7 +152,9 @@ impl RedisSettings {
         let info = (self.notes_url.clone()).ok_or("NOTES_URL is not set")?;
         let settings = info.redis_settings().clone();
         let info = match self.password()? {
-            Some(password) => info.set_redis_settings(settings.set_password(password)),
+            Some(password) => {
+                info.set_redis_settings(settings.set_password(password.expose_secret()))
+            }
             None if settings.username().is_some() => {
                 return Err(
                     "NOTES_URL names a user, who needs NOTES_PASSWORD_FILE or NOTES_PASSWORD"
@@ -194,12 +181,13 @@ impl RedisSettings {
         Ok(server.map_err(|error| format!("NOTES_URL: {}", said(&error)))?)
     }
 
-    fn password(&self) -> Result<Option<String>, Error> {
-        if let Some(path) = &self.notes_password_file {
-            let text = read("NOTES_PASSWORD_FILE", path)?;
-            return Ok(Some(text.trim_start_matches(MARK).trim_end().to_owned()));
-        }
-        Ok((self.notes_password.as_ref()).map(|Password(text)| text.clone()))
+    fn password(&self) -> Result<Option<SecretString>, Error> {
+        let Some(path) = &self.notes_password_file else {
+            return Ok(self.notes_password.clone());
+        };
+        let text = SecretString::from(read("NOTES_PASSWORD_FILE", path)?);
+        let password = text.expose_secret().trim_start_matches(MARK).trim_end();
+        Ok(Some(password.into()))
     }
 }
 
@@ -266,5 +254,32 @@ impl Connection {
             Self::Node(connection) => script.invoke_async(connection).await,
             Self::Cluster(connection) => script.invoke_async(connection).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use secrecy::ExposeSecret as _;
+
+    use super::RedisSettings;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        redis: RedisSettings,
+    }
+
+    #[test]
+    fn a_password_is_used_and_not_shown() {
+        let line = ["", "--notes-url=redis://a", "--notes-password=open sesame"];
+        let line = Line::try_parse_from(line).expect("settings");
+        let shown = format!("{line:?} {:?}", line.redis.password());
+        assert!(
+            shown.contains("redis") && !shown.contains("sesame"),
+            "{shown}"
+        );
+        let password = line.redis.password().expect("no file").expect("one");
+        assert_eq!(password.expose_secret(), "open sesame");
     }
 }
