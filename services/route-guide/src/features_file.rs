@@ -345,14 +345,13 @@ mod tests {
         let short = entry(1, 2, "").len();
         let longest = entry(1, 2, &"x".repeat(LONGEST - short));
         assert_eq!(longest.len(), LONGEST);
-        // Wherever in the buffer it begins.
+        // Wherever in the buffer it begins, and whatever else is in there where it ends.
+        let after = entry(1, 2, &"z".repeat(2 * BUFFER));
         for before in 0..5 {
-            let before = &entry(1, 2, &"y".repeat(before * BUFFER / 4 + 1));
-            for json in [
-                format!("{before}{longest}"),
-                format!("[{before},{longest}]"),
-            ] {
-                assert_eq!(entries(json.as_bytes()).expect("read").len(), 2);
+            let before = entry(1, 2, &"y".repeat(before * BUFFER / 4 + 1));
+            let all = [&*before, &longest, &after];
+            for json in [all.join(""), format!("[{}]", all.join(","))] {
+                assert_eq!(entries(json.as_bytes()).expect("read").len(), 3);
             }
         }
     }
