@@ -77,8 +77,7 @@ impl Auth {
 
 /// Compares with every token in full, so that the time taken says nothing of any.
 fn check_token(tokens: &[SecretString], shown: Option<&HeaderValue>) -> Result<(), Status> {
-    let shown =
-        shown.ok_or_else(|| Status::unauthenticated("authorization: Bearer … is needed"))?;
+    let shown = shown.ok_or_else(|| Status::unauthenticated("missing bearer token"))?;
     let (scheme, shown) = (shown.as_bytes())
         .split_at_checked(7)
         .unwrap_or((b"", shown.as_bytes()));
@@ -88,7 +87,7 @@ fn check_token(tokens: &[SecretString], shown: Option<&HeaderValue>) -> Result<(
     if scheme.eq_ignore_ascii_case(b"bearer ") && known.into() {
         Ok(())
     } else {
-        Err(Status::unauthenticated("this token is not known"))
+        Err(Status::unauthenticated("invalid token"))
     }
 }
 
