@@ -14,6 +14,7 @@ use proto::helloworld::{
     greeter_server::{Greeter, GreeterServer},
 };
 use rcgen::ExtendedKeyUsagePurpose::ClientAuth;
+use tokio::sync::Notify;
 use tokio_stream::Stream;
 use tonic::{
     Code, Request, Response, Status, Streaming,
@@ -41,7 +42,13 @@ struct Settings {
     /// Whether to run background work that panics
     #[arg(long)]
     failing_task: bool,
+    /// Whether to run background work that ends with the process
+    #[arg(long)]
+    task_until_shutdown: bool,
 }
+
+/// Background work has ended because the process drains.
+static SHUT_DOWN: Notify = Notify::const_new();
 
 const APP: App<Settings> = App {
     name: "front-desk",
@@ -60,6 +67,13 @@ async fn build(settings: Settings, runtime: Runtime) -> Result<Services, Error> 
     let desk = Desk::new(&settings, &runtime)?;
     if settings.failing_task {
         runtime.spawn("refresh", async { panic!("a secret") });
+    }
+    if settings.task_until_shutdown {
+        let shutdown = runtime.shutdown();
+        runtime.spawn("refresh", async {
+            shutdown.await;
+            SHUT_DOWN.notify_one();
+        });
     }
     Ok(Services::described_by(proto::FILE_DESCRIPTOR_SET).add_service(GreeterServer::new(desk)))
 }
@@ -358,4 +372,13 @@ async fn a_response_that_is_passed_on_names_the_replica_that_passed_it_on() {
     let reply = greeter.say_hello(hello()).await.expect("a reply");
     let served_by = reply.metadata().get_all("x-served-by");
     assert_eq!(served_by.iter().collect::<Vec<_>>(), ["192.0.2.2"]);
+}
+
+#[tokio::test]
+async fn background_work_hears_of_the_shutdown() {
+    let flags = ["--task-until-shutdown", "--lame-duck", "0s"];
+    let mut server = start(APP, &flags).await;
+    server.stop();
+    within(SHUT_DOWN.notified()).await;
+    server.stopped().await;
 }

@@ -1,6 +1,6 @@
 //! What a service gets from the process that it is built in.
 
-use std::panic::AssertUnwindSafe;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt as _;
 use tokio::select;
@@ -18,7 +18,7 @@ use crate::{
 pub struct Runtime {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) dependencies: Dependencies,
-    pub(crate) metrics: std::sync::Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     service_metrics: ServiceMetrics,
 }
 
@@ -30,7 +30,7 @@ impl Runtime {
         let service_metrics = ServiceMetrics::new(app);
         Self {
             lifecycle: Lifecycle::new(),
-            metrics: std::sync::Arc::new(Metrics::new(&dependencies, service_metrics.clone())),
+            metrics: Arc::new(Metrics::new(&dependencies, service_metrics.clone())),
             dependencies,
             service_metrics,
         }
