@@ -9,7 +9,7 @@ if ! command -v h2load >/dev/null; then
     apt-get install -qq -y --no-install-recommends nghttp2-client
 fi
 
-if cargo run --quiet ${LONG:+--release} --bin bench -- hello-50x20 list record rest --peers limit-hyper --rounds 1 --seconds 0.3; then
+if cargo run --quiet ${LONG:+--release} --bin lab -- bench hello-50x20 list record rest --peers limit-hyper --rounds 1 --seconds 0.3; then
     echo "1 passed, 0 failed"
 else
     echo "0 passed, 1 failed"

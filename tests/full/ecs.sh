@@ -34,7 +34,7 @@ pytest=$?
 # ECS's order of a deployment, with the templates' settings before the servers.
 settings=target/full/ecs-settings.json
 npm run --silent --prefix ecs/cdk settings >"$settings"
-if cargo run --quiet ${LONG:+--release} --bin rollout -- --ecs "$settings" --calls $([ "${LONG:-}" ] && echo 20000 || echo 5000); then
+if cargo run --quiet ${LONG:+--release} --bin lab -- rollout --ecs "$settings" --calls $([ "${LONG:-}" ] && echo 20000 || echo 5000); then
     echo "1 passed, 0 failed"
 else
     echo "0 passed, 1 failed"

@@ -236,7 +236,7 @@ class Load:
 
     def __init__(self, addresses, calls):
         targets = ",".join(f"{address}:{PORT}" for address in addresses)
-        command = [sys.executable, ROOT / "tests/rollout/load.py", targets, str(calls), "--balanced"]
+        command = [sys.executable, ROOT / "tests/lab/rollout/load.py", targets, str(calls), "--balanced"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def outcome(self):

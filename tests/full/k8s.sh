@@ -13,5 +13,5 @@ set -a
 . target/full/images.env
 export PATH=$PWD/target/full/venv/bin:$PATH:$PWD/target/full/trixie/usr/bin
 
-tests/full/e2e manifests::
+tests/full/tests-of manifests::
 pytest -q -p no:cacheprovider -W error::pytest.PytestUnhandledThreadExceptionWarning tests/full/manifests.py tests/full/k8s.py

@@ -13,5 +13,5 @@ rustup --quiet target add aarch64-unknown-linux-gnu
 PATH=$PWD/target/full/lambda/bin:$PATH cargo lambda build --quiet --release --arm64 --output-format zip \
     --bin greeter-lambda --bin greeter-caller
 python3 tests/full/lambda.py
-cargo run --quiet ${LONG:+--release} --bin measure -- --alone cold-start
+cargo run --quiet ${LONG:+--release} --bin lab -- measure --alone cold-start
 echo "1 passed, 0 failed"

@@ -11,12 +11,12 @@ if ! command -v redis-server >/dev/null; then
     service redis-server stop || true
 fi
 
-tests/full/e2e notes::
+tests/full/tests-of notes::
 tested=$?
 
 # What a run is that is not long: the same, in miniature, of debug builds.
 rows=(notes-history notes-outage notes-memory notes-slow-reader notes-speed)
-if cargo run --quiet ${LONG:+--release} --bin measure -- $([ "${LONG:-}" ] || echo --quick --alone) "${rows[@]}"; then
+if cargo run --quiet ${LONG:+--release} --bin lab -- measure $([ "${LONG:-}" ] || echo --quick --alone) "${rows[@]}"; then
     echo "1 passed, 0 failed"
     exit $tested
 fi

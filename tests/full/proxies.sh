@@ -15,7 +15,7 @@ export NODE_PATH=$PWD/target/full/node_modules PATH=$PWD/target/full/venv/bin:$P
 
 pytest -q -p no:cacheprovider tests/full/proxies.py
 balancers=$?
-if cargo run --quiet ${LONG:+--release} --bin rollout -- $([ "${LONG:-}" ] || echo --quick --alone); then
+if cargo run --quiet ${LONG:+--release} --bin lab -- rollout $([ "${LONG:-}" ] || echo --quick --alone); then
     echo "1 passed, 0 failed"
     exit $balancers
 fi

@@ -19,12 +19,12 @@ properties() {
 
 if [ "${LONG:-}" ]; then
     check properties 1000000 --profile fuzz
-    check cargo run --quiet --release --bin measure
-    check cargo run --quiet --release --bin measure soak --minutes "${SOAK_MINUTES:-2}"
+    check cargo run --quiet --release --bin lab measure
+    check cargo run --quiet --release --bin lab measure soak --minutes "${SOAK_MINUTES:-2}"
 else
     check properties 20000
-    check cargo run --quiet --bin measure -- --quick --alone
-    check cargo run --quiet --bin measure -- --quick --alone saturation soak
+    check cargo run --quiet --bin lab -- measure --quick --alone
+    check cargo run --quiet --bin lab -- measure --quick --alone saturation soak
 fi
 
 echo "$passed passed, $failed failed"

@@ -1,4 +1,4 @@
-//! What a peer can send to the greeter, each with the reaction that a document requires: RFC 9113,
+//! What a peer can send to the echo server, each with the reaction that a document requires: RFC 9113,
 //! RFC 7541, gRPC's own description of its use of HTTP/2, or the README's limits.
 
 use std::{fmt, iter, net::SocketAddr};
@@ -9,7 +9,7 @@ mod http2;
 pub use grpc::stalls;
 
 use prost::Message as _;
-use proto::helloworld::HelloRequest;
+use echo::pb::EchoRequest;
 
 use crate::{
     PREFACE,
@@ -201,16 +201,16 @@ pub fn cases() -> Vec<Case> {
     [http2::cases(), grpc::cases()].concat()
 }
 
-const HELLO: &str = "/helloworld.Greeter/SayHello";
-const MANY: &str = "/helloworld.Greeter/SayHelloStreamReply";
-const CHAT: &str = "/helloworld.Greeter/SayHelloBidiStream";
+const HELLO: &str = "/grpc.examples.echo.Echo/UnaryEcho";
+const MANY: &str = "/grpc.examples.echo.Echo/ServerStreamingEcho";
+const CHAT: &str = "/grpc.examples.echo.Echo/BidirectionalStreamingEcho";
 const TONIC: &[u8] = b"\x0a\x05tonic";
 
 const HEAD: [(&str, &str); 6] = [
     (":method", "POST"),
     (":scheme", "http"),
     (":path", HELLO),
-    (":authority", "greeter"),
+    (":authority", "echo"),
     ("te", "trailers"),
     ("content-type", "application/grpc"),
 ];
@@ -245,7 +245,7 @@ fn tonic() -> Vec<u8> {
 /// A message with a name of so many bytes, which may be too many.
 fn named(bytes: usize) -> Vec<u8> {
     let name = "n".repeat(bytes);
-    message(0, &HelloRequest { name }.encode_to_vec())
+    message(0, &EchoRequest { message: name }.encode_to_vec())
 }
 
 /// The beginning of a call: all of its headers.

@@ -9,28 +9,25 @@ use chassis::{App, Invocation, Server};
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 use tonic::transport::{Channel, Endpoint};
 
-pub mod alb;
 // A case is a line or two; rustfmt would make six or seven of each.
 #[rustfmt::skip]
 pub mod cases;
 mod conversation;
 mod fault_proxy;
-pub mod features;
 pub mod frames;
-mod lambda;
+pub mod health;
+pub mod log;
 pub mod measurement;
+pub mod pki;
 pub mod proc_stats;
-mod process;
+pub mod process;
 mod raw;
-pub mod redis;
 mod scripted_server;
 
 pub use conversation::{Call, Conversation, Ending, framed};
 pub use fault_proxy::FaultProxy;
-pub use lambda::{Function, Outcome, of_api_gateway};
 pub use process::{Process, command, installed, output, raise_file_limit, send_signal};
 pub use raw::{Answer, PREFACE, get, raw};
-pub use redis::{Cluster, Redis};
 pub use scripted_server::{Behavior, GRPC, ScriptedServer, Seen, UNAVAILABLE, leaving};
 
 /// Longer than anything here takes, and shorter than the servers' default drain: only what hangs, or

@@ -185,7 +185,7 @@ pub fn raise_file_limit() -> io::Result<()> {
 }
 
 /// What a process writes to its standard output.
-pub(crate) fn lines(child: &mut Child) -> Lines<BufReader<ChildStdout>> {
+pub fn lines(child: &mut Child) -> Lines<BufReader<ChildStdout>> {
     BufReader::new(child.stdout.take().expect("piped")).lines()
 }
 
@@ -197,7 +197,7 @@ pub fn send_signal(child: &Child, signal: Signal) {
 }
 
 /// The next of these log lines with this message.
-pub(crate) async fn next_line(
+pub async fn next_line(
     log: &mut Lines<BufReader<ChildStdout>>,
     message: &str,
 ) -> serde_json::Value {

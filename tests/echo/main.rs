@@ -1,0 +1,7 @@
+//! The `echo` server.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    chassis::main(echo::APP)
+}
