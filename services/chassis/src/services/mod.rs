@@ -155,12 +155,13 @@ impl Services {
                 let name = format!("{}.{}", file.package(), service.name());
                 let added = self.added.iter().position(|added| added.name == name);
                 for method in &service.method {
-                    let path = format!("/{name}/{}", method.name());
+                    let path: Arc<str> = format!("/{name}/{}", method.name()).into();
                     let method = Method {
+                        path: path.clone(),
                         role: Role::of(&path),
                         client_streaming: method.client_streaming(),
                         server_streaming: method.server_streaming(),
-                        metrics: MethodMetrics::new(path.as_str().into()),
+                        metrics: MethodMetrics::new(path.clone()),
                         added,
                     };
                     methods.insert(path, Arc::new(method));
@@ -177,6 +178,8 @@ impl Services {
 /// A method that a descriptor knows, whether or not it is served.
 #[derive(Debug)]
 pub(crate) struct Method {
+    /// `/package.Service/Method`.
+    pub(crate) path: Arc<str>,
     pub(crate) role: Role,
     client_streaming: bool,
     server_streaming: bool,
@@ -217,7 +220,7 @@ impl Method {
 /// A map instead of tonic's `Routes`: that is an axum router, a large dependency for one look-up.
 pub(crate) struct Registry {
     added: Vec<Added>,
-    methods: HashMap<String, Arc<Method>>,
+    methods: HashMap<Arc<str>, Arc<Method>>,
 }
 
 impl Registry {
@@ -226,14 +229,14 @@ impl Registry {
         self.methods.get(path)
     }
 
-    /// Has the service of the context's method answer.
+    /// Has the service of the method answer.
     pub(crate) fn call(
         &self,
         mut request: Request<Incoming>,
+        method: Option<&Method>,
         compression: Option<Compression>,
         context: &CallContext,
     ) -> ResponseFuture {
-        let method = context.described_method();
         let Some((method, added)) = method.and_then(|method| Some((method, method.added?))) else {
             return ready_response(self.unimplemented(context.method()).into_http());
         };
@@ -249,8 +252,7 @@ impl Registry {
         if method.role == Role::Rpc {
             request.extensions_mut().insert(context.clone());
         }
-        let context = context.clone();
-        let request = request.map(|body| RequestBody::new(body, compression, allowed, context));
+        let request = request.map(|body| RequestBody::new(body, compression, allowed));
         handler.clone().call(request)
     }
 
