@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use tracing::Span;
 
 use crate::{
     call::{
@@ -87,6 +88,14 @@ impl InFlight {
             exchange,
             place,
         })
+    }
+
+    /// The span of the call's handler; none where there is no handler of a service's own.
+    pub(crate) fn span(&self) -> Span {
+        match &self.kind {
+            Kind::Rpc(method) => method.span(self.context.logged_trace_id().as_deref()),
+            _ => Span::none(),
+        }
     }
 
     pub(crate) fn linger(&self) -> Option<Lingering> {

@@ -10,7 +10,6 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, Request, Response, request::Parts};
 use tokio::time::Instant;
 use tonic::{Status, body::Body};
-use tracing::Span;
 
 use crate::{
     call::{
@@ -101,10 +100,7 @@ pub(crate) fn respond(
     };
     let mut termination = Termination {
         waiting: None,
-        span: match in_flight.kind.is_health() {
-            true => Span::none(),
-            false => in_flight.context.span(),
-        },
+        span: in_flight.span(),
         record: CallRecord {
             in_flight,
             code: None,

@@ -5,7 +5,6 @@ use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tonic::metadata::MetadataValue;
-use tracing::Span;
 
 use crate::wire::certificate::CertificateName;
 
@@ -17,10 +16,9 @@ const TRACESTATE: &str = "tracestate";
 
 /// The call that a request belongs to. Handlers, interceptors and layers find it in the extensions of the
 /// request: `request.extensions().get::<CallContext>()`.
-//
-// No Arc around it: the extensions take memory for each value anyway.
 #[derive(Debug, Clone)]
 pub struct CallContext {
+    // Not behind an Arc, for extensions take memory for each value anyway.
     client: Arc<Client>,
     method: Arc<str>,
     deadline: Option<Instant>,
@@ -132,17 +130,6 @@ impl CallContext {
             }
         }
         request
-    }
-
-    /// The span of the call, in which its handler runs: what a handler logs carries its fields. `--log
-    /// call=off` turns it off.
-    pub(crate) fn span(&self) -> Span {
-        tracing::info_span!(
-            target: "call",
-            "call",
-            method = self.logged_method(),
-            trace_id = self.logged_trace_id().as_deref(),
-        )
     }
 
     /// The path of the method, as it is logged.

@@ -1,6 +1,10 @@
 //! What a server serves: the services of its contract, and by whom a call is answered.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -12,6 +16,7 @@ use tonic::{
     server::NamedService,
 };
 use tower_layer::Layer;
+use tracing::Span;
 
 use crate::{
     services::{
@@ -162,6 +167,7 @@ impl Services {
                         client_streaming: method.client_streaming(),
                         server_streaming: method.server_streaming(),
                         metrics: MethodMetrics::new(path.clone()),
+                        untraced: OnceLock::new(),
                         added,
                     };
                     methods.insert(path, Arc::new(method));
@@ -184,6 +190,8 @@ pub(crate) struct Method {
     client_streaming: bool,
     server_streaming: bool,
     pub(crate) metrics: MethodMetrics,
+    /// The span of its calls without a trace.
+    untraced: OnceLock<Span>,
     /// Where its service is in the registry.
     added: Option<usize>,
 }
@@ -212,6 +220,17 @@ impl Role {
 impl Method {
     pub(crate) fn is_unary(&self) -> bool {
         !self.client_streaming && !self.server_streaming
+    }
+
+    /// The span in which the handler of a call runs: what it logs carries the fields. `--log call=off` turns it
+    /// off. Calls without a trace share one, since nothing tells them apart and a span costs more than the
+    /// handler of a short call.
+    pub(crate) fn span(&self, trace_id: Option<&str>) -> Span {
+        let new = || tracing::info_span!(target: "call", "call", method = &*self.path, trace_id);
+        match trace_id {
+            Some(_) => new(),
+            None => self.untraced.get_or_init(new).clone(),
+        }
     }
 }
 
