@@ -213,7 +213,7 @@ impl<P: Iterator<Item = Range<usize>>> http_body::Body for Reply<P> {
         }
         self.ended = true;
         let mut trailers = HeaderMap::with_capacity(1);
-        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
         Poll::Ready(Some(Ok(Frame::trailers(trailers))))
     }
 

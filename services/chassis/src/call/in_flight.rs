@@ -1,30 +1,36 @@
-//! What a call takes up, from its request until its stream has ended and the last byte of its response is
-//! written.
+//! A call, from its request until its stream has ended and the last byte of its response is written.
 
 use std::sync::Arc;
+
+use tokio::time::Instant;
+use tracing::Span;
 
 use crate::{
     call::{
         Shared,
-        call_limit::{Counter, Permit, Taken},
+        call_limit::{Permit, Taken},
         kind::Kind,
-        peer::{OpenCall, Peer},
+        peer::Peer,
     },
-    telemetry::metrics::{Counted, Refused},
+    services::context::CallContext,
+    telemetry::metrics::Refused,
+    wire::incoming::Exchange,
 };
 
-/// A call that is counted until this is dropped.
-#[derive(Debug)]
+/// A call that is counted until this is dropped, and all that is known of it.
 pub(crate) struct InFlight {
-    open: OpenCall,
-    _counted: Counted,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) began: Instant,
+    pub(crate) kind: Kind,
+    pub(crate) context: CallContext,
+    pub(crate) exchange: Arc<Exchange>,
     place: Place,
-    lingering: Counter,
 }
 
-/// Its place among the calls that there may be.
+/// The place of a call among those that there may be.
 #[derive(Debug)]
-enum Place {
+pub(crate) enum Place {
     Call {
         _permit: Permit,
         _watch: Option<Taken>,
@@ -40,47 +46,70 @@ pub(crate) struct Lingering {
     _place: Option<Taken>,
 }
 
-impl InFlight {
-    /// Counts a call, be it refused or not.
-    pub(crate) fn begin(shared: &Shared, peer: &Arc<Peer>, kind: &Kind) -> Self {
+impl Place {
+    /// Finds a place for a call, or which limit keeps it out.
+    pub(crate) fn take(shared: &Shared, peer: &Peer, kind: &Kind) -> Self {
         let permit = |watch| {
             let _permit = shared.calls.admit(&peer.calls)?;
             let _watch = watch;
-            Ok(Place::Call { _permit, _watch })
+            Ok(Self::Call { _permit, _watch })
         };
         let place = match kind {
-            Kind::LoadBalancerCheck(_) | Kind::HealthCheck(_) => Ok(Place::None),
+            Kind::LoadBalancerCheck(_) | Kind::HealthCheck(_) => Ok(Self::None),
             Kind::HealthWatch(_) => match peer.watches.take() {
                 None => Err(Refused::Watch),
                 watch => permit(watch),
             },
             Kind::Rpc(_) | Kind::Unknown => permit(None),
         };
-        Self {
-            open: peer.open_call(),
-            _counted: shared.metrics.call_begins(),
-            place: place.unwrap_or_else(Place::Refused),
-            lingering: shared.lingering.clone(),
-        }
+        place.unwrap_or_else(Self::Refused)
+    }
+}
+
+impl InFlight {
+    /// Counts a call, be it refused or not.
+    pub(crate) fn begin(
+        shared: Arc<Shared>,
+        peer: Arc<Peer>,
+        began: Instant,
+        kind: Kind,
+        context: CallContext,
+        exchange: Arc<Exchange>,
+        place: Place,
+    ) -> Arc<Self> {
+        peer.call_begins();
+        shared.metrics.calls_in_flight.inc();
+        Arc::new(Self {
+            shared,
+            peer,
+            began,
+            kind,
+            context,
+            exchange,
+            place,
+        })
     }
 
-    pub(crate) fn peer(&self) -> &Arc<Peer> {
-        self.open.peer()
-    }
-
-    /// Which limit keeps it out, if one does.
-    pub(crate) fn refused(&self) -> Option<Refused> {
-        match self.place {
-            Place::Refused(refused) => Some(refused),
-            Place::Call { .. } | Place::None => None,
+    /// The span of the call's handler; none where there is no handler of a service's own.
+    pub(crate) fn span(&self) -> Span {
+        match &self.kind {
+            Kind::Rpc(method) => method.span(self.context.logged_trace_id().as_deref()),
+            _ => Span::none(),
         }
     }
 
     pub(crate) fn linger(&self) -> Option<Lingering> {
         let place = match &self.place {
             Place::Call { .. } => None,
-            Place::None | Place::Refused(_) => Some(self.lingering.take()?),
+            Place::None | Place::Refused(_) => Some(self.shared.lingering.take()?),
         };
         Some(Lingering { _place: place })
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.peer.call_ends();
+        self.shared.metrics.calls_in_flight.dec();
     }
 }

@@ -10,14 +10,13 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, Request, Response, request::Parts};
 use tokio::time::Instant;
 use tonic::{Status, body::Body};
-use tracing::Span;
 
 use crate::{
     call::{
         access_log::CallRecord,
         auth::Auth,
         call_limit::{CallLimit, Counter},
-        in_flight::InFlight,
+        in_flight::{InFlight, Place},
         kind::Kind,
         peer::Peer,
         response_body::CallBody,
@@ -71,57 +70,73 @@ pub(crate) struct Shared {
 }
 
 /// The life of a request: count, check, log, dispatch, guard, and say who answered.
-pub(crate) async fn respond(
-    shared: &Arc<Shared>,
-    peer: &Arc<Peer>,
+///
+/// No `async fn`, for the task of each stream would have room for the request twice.
+pub(crate) fn respond(
+    shared: Arc<Shared>,
+    peer: Arc<Peer>,
     request: Request<Incoming>,
-) -> Response<CallBody> {
+) -> impl Future<Output = Response<CallBody>> + Send {
     let began = Instant::now();
     let (mut head, body) = request.into_parts();
     let kind = Kind::of(&shared.registry, &head);
-    let in_flight = Arc::new(InFlight::begin(shared, peer, &kind));
-    let admitted = shared.admit(began, &mut head, &kind, &in_flight);
+    let place = Place::take(&shared, &peer, &kind);
+    let admitted = shared.admit(began, &mut head, &kind, &peer, &place);
     let deadline = admitted.as_ref().ok().copied().flatten();
-    let context = CallContext::new(peer.client.clone(), &head, kind.method(), deadline);
+    let known = kind.method().map(|method| method.path.clone());
+    let method = known.unwrap_or_else(|| head.uri.path().into());
+    let context = CallContext::new(peer.client.clone(), method, &head.headers, deadline);
+    let exchange = body.exchange().clone();
+    let in_flight = InFlight::begin(shared, peer, began, kind, context, exchange, place);
     let compression = compression::negotiate(&mut head.headers);
     let reply_compression = compression.as_ref().ok().and_then(|both| both.reply);
     // Who has not shown a token or a certificate is not told where things run.
-    let names_replica = admitted.is_ok() || !shared.auth.is_on();
+    let names_replica = admitted.is_ok() || !in_flight.shared.auth.is_on();
     let request = Request::from_parts(head, body);
     let handler = match (admitted, compression) {
         (Err(refusal), _) => ready_response(refusal.into_response()),
         (_, Err(status)) => ready_response(status.into_http()),
-        (_, Ok(compression)) => shared.dispatch(peer, request, &kind, compression, &context),
+        (_, Ok(compression)) => dispatch(&in_flight, request, compression),
     };
     let mut termination = Termination {
-        context: context.clone(),
-        closing: peer.closing.clone(),
-        idle: *shared.limits.stream_idle_timeout,
-        metrics: shared.metrics.clone(),
         waiting: None,
-        span: if kind.is_health() {
-            Span::none()
-        } else {
-            context.span()
+        span: in_flight.span(),
+        record: CallRecord {
+            in_flight,
+            code: None,
         },
     };
-    let record = CallRecord {
-        began,
-        context,
-        kind,
-        metrics: shared.metrics.clone(),
-        in_flight,
-        code: None,
-    };
-    let mut response = termination.respond(handler, began).await;
-    if let Some(compression) = reply_compression {
-        response = compression::compress(response, compression);
+    async move {
+        let mut response = termination.respond(handler).await;
+        if let Some(compression) = reply_compression {
+            response = compression::compress(response, compression);
+        }
+        compression::offer_encodings(response.headers_mut());
+        if names_replica {
+            let shared = &termination.record.in_flight.shared;
+            shared.identity.stamp(response.headers_mut());
+        }
+        CallBody::track(response, termination)
     }
-    compression::offer_encodings(response.headers_mut());
-    if names_replica {
-        shared.identity.stamp(response.headers_mut());
+}
+
+/// Has a call answered by what it asks for.
+fn dispatch(
+    call: &Arc<InFlight>,
+    request: Request<Incoming>,
+    compression: Negotiated,
+) -> ResponseFuture {
+    let InFlight { shared, kind, .. } = &**call;
+    let method = kind.method().map(Arc::as_ref);
+    let answer =
+        |request| (shared.registry).call(request, method, compression.request, &call.context);
+    match kind {
+        Kind::LoadBalancerCheck(_) => {
+            health::load_balancer_answer(&shared.lifecycle, &shared.dependencies)
+        }
+        Kind::HealthCheck(_) => Box::pin(health_check(answer(request), call.clone())),
+        Kind::HealthWatch(_) | Kind::Rpc(_) | Kind::Unknown => answer(request),
     }
-    CallBody::track(response, termination, record)
 }
 
 impl Shared {
@@ -131,11 +146,11 @@ impl Shared {
         now: Instant,
         head: &mut Parts,
         kind: &Kind,
-        in_flight: &InFlight,
+        peer: &Peer,
+        place: &Place,
     ) -> Result<Option<Instant>, Refusal> {
-        let peer = in_flight.peer();
-        if let Some(refused) = in_flight.refused() {
-            self.refuse(refused, peer.addr());
+        if let Place::Refused(refused) = place {
+            self.refuse(*refused, peer.addr());
             return Err(status::overloaded().into());
         }
         if let Kind::LoadBalancerCheck(_) | Kind::HealthCheck(_) = kind {
@@ -149,27 +164,6 @@ impl Shared {
             (self.auth).check(head.uri.path(), &mut head.headers, &peer.client.names)?;
         }
         Ok(self.deadline(now, &head.headers, kind.method())?)
-    }
-
-    /// Has the call answered by what it asks for.
-    fn dispatch(
-        self: &Arc<Self>,
-        peer: &Arc<Peer>,
-        request: Request<Incoming>,
-        kind: &Kind,
-        compression: Negotiated,
-        context: &CallContext,
-    ) -> ResponseFuture {
-        let call = |request| (self.registry).call(request, compression.request, context);
-        match kind {
-            Kind::LoadBalancerCheck(_) => {
-                health::load_balancer_answer(&self.lifecycle, &self.dependencies)
-            }
-            Kind::HealthCheck(_) => {
-                Box::pin(health_check(call(request), self.clone(), peer.clone()))
-            }
-            Kind::HealthWatch(_) | Kind::Rpc(_) | Kind::Unknown => call(request),
-        }
     }
 
     /// Health checks are not in the log, so that there has to be word of a flood of them.
@@ -214,14 +208,14 @@ impl Shared {
 /// places that its connection has for that, or counts as a call.
 async fn health_check(
     mut handler: ResponseFuture,
-    shared: Arc<Shared>,
-    peer: Arc<Peer>,
+    call: Arc<InFlight>,
 ) -> Result<Response<Body>, Infallible> {
     if let Some(response) = (&mut handler).now_or_never() {
         return response;
     }
+    let InFlight { shared, peer, .. } = &*call;
     let late = peer.late_checks.take();
-    let call = match late {
+    let permit = match late {
         Some(_) => None,
         None => match shared.calls.admit(&peer.calls) {
             Ok(permit) => Some(permit),
@@ -232,6 +226,6 @@ async fn health_check(
         },
     };
     let response = handler.await;
-    drop((late, call));
+    drop((late, permit));
     response
 }

@@ -70,10 +70,16 @@ impl Peer {
         &self.client.text
     }
 
-    /// Counts a call until the result is dropped.
-    pub(crate) fn open_call(self: &Arc<Self>) -> OpenCall {
+    pub(crate) fn call_begins(&self) {
         self.open_calls.fetch_add(1, Relaxed);
-        OpenCall(self.clone())
+    }
+
+    pub(crate) fn call_ends(&self) {
+        // Before the count says so, or `idle_for` would take the time of an earlier call for this one's.
+        if self.open_calls.load(Relaxed) == 1 {
+            *self.idle_since() = Instant::now();
+        }
+        self.open_calls.fetch_sub(1, Relaxed);
     }
 
     /// Resolves when there has been no call for so long.
@@ -94,25 +100,5 @@ impl Peer {
         self.idle_since
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A call that is counted until this is dropped.
-#[derive(Debug)]
-pub(crate) struct OpenCall(Arc<Peer>);
-
-impl OpenCall {
-    pub(crate) fn peer(&self) -> &Arc<Peer> {
-        &self.0
-    }
-}
-
-impl Drop for OpenCall {
-    fn drop(&mut self) {
-        // Before the count says so, or `idle_for` would take the time of an earlier call for this one's.
-        if self.0.open_calls.load(Relaxed) == 1 {
-            *self.0.idle_since() = Instant::now();
-        }
-        self.0.open_calls.fetch_sub(1, Relaxed);
     }
 }

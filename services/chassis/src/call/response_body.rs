@@ -15,7 +15,7 @@ use tonic::{Code, Status, body::Body};
 use tracing::Span;
 
 use crate::{
-    call::{access_log::CallRecord, in_flight::InFlight, termination::Termination},
+    call::{in_flight::InFlight, termination::Termination},
     wire::framing::{Messages, message_length},
 };
 
@@ -36,26 +36,21 @@ pub(crate) struct CallBody {
     /// None once the call is terminated.
     body: Option<Body>,
     termination: Termination,
-    record: CallRecord,
     messages: Messages,
 }
 
 impl CallBody {
     /// The response as it is sent.
-    pub(crate) fn track(
-        response: Response<Body>,
-        mut termination: Termination,
-        mut record: CallRecord,
-    ) -> Response<Self> {
+    pub(crate) fn track(response: Response<Body>, mut termination: Termination) -> Response<Self> {
+        let record = &mut termination.record;
         record.note_status(response.headers());
-        if record.kind.method().is_some_and(|method| method.is_unary()) {
+        if (record.in_flight.kind.method()).is_some_and(|method| method.is_unary()) {
             // Its handler is done.
             termination.span = Span::none();
         }
         response.map(|body| Self {
             body: Some(body),
             termination,
-            record,
             messages: Messages::new(),
         })
     }
@@ -79,25 +74,25 @@ impl CallBody {
         if let Some(data) = frame.data_ref() {
             let length = |_, prefix: &_| Ok::<_, Infallible>(message_length(prefix));
             let Ok(()) = self.messages.feed(data, length);
-            let sent = &self.termination.context.traffic().sent;
+            let sent = &self.termination.record.in_flight.exchange.sent;
             sent.store(self.messages.complete(), Relaxed);
         } else if let Some(trailers) = frame.trailers_ref() {
-            self.record.note_status(trailers);
+            self.termination.record.note_status(trailers);
         }
     }
 }
 
 impl ResponseBody for CallBody {
     fn in_flight(&self) -> Option<Arc<InFlight>> {
-        Some(self.record.in_flight.clone())
+        Some(self.termination.record.in_flight.clone())
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.termination.context.deadline()
+        self.termination.record.in_flight.context.deadline()
     }
 
     fn abort(&mut self, code: Code) {
-        self.record.code = Some(code);
+        self.termination.record.code = Some(code);
     }
 }
 

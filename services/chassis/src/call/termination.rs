@@ -8,7 +8,7 @@ use std::{
     future::{pending, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::atomic::Ordering::Relaxed,
     task::{Context, Poll},
     time::Duration,
 };
@@ -22,14 +22,14 @@ use tokio::{
     task::coop::unconstrained,
     time::{Instant, sleep, sleep_until},
 };
-use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
 use tracing::Span;
 
 use crate::{
-    services::{context::CallContext, handler::ResponseFuture},
-    telemetry::metrics::{Metrics, panic_text},
-    wire::status::closing,
+    call::{access_log::CallRecord, in_flight::InFlight},
+    services::handler::ResponseFuture,
+    telemetry::metrics::panic_text,
+    wire::{incoming::Exchange, status::closing},
 };
 
 /// What polling a response body gives, or the status of a call that is terminated.
@@ -37,12 +37,7 @@ type PolledFrame = Result<Option<Result<Frame<Bytes>, Status>>, Status>;
 
 /// When a call ends, whatever its handler does.
 pub(crate) struct Termination {
-    pub(crate) context: CallContext,
-    /// Cancelled when the connection, or the process, has no more time.
-    pub(crate) closing: CancellationToken,
-    /// How long the client may leave the call without a message.
-    pub(crate) idle: Duration,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) record: CallRecord,
     /// Made when the call first has to wait, which a unary one seldom does.
     pub(crate) waiting: Option<BoxFuture<'static, Status>>,
     /// What the handler does is in it.
@@ -51,12 +46,8 @@ pub(crate) struct Termination {
 
 impl Termination {
     /// Polls a handler for the head of its response, which is a status if the call is terminated.
-    pub(crate) async fn respond(
-        &mut self,
-        mut handler: ResponseFuture,
-        now: Instant,
-    ) -> Response<Body> {
-        if let Some(status) = self.expired(now) {
+    pub(crate) async fn respond(&mut self, mut handler: ResponseFuture) -> Response<Body> {
+        if let Some(status) = self.expired(self.record.in_flight.began) {
             return status.into_http();
         }
         poll_fn(|cx| match self.guarded(|| handler.poll_unpin(cx)) {
@@ -86,9 +77,10 @@ impl Termination {
 
     /// How the call ends, if it has to by `now`.
     fn expired(&self, now: Instant) -> Option<Status> {
-        if self.closing.is_cancelled() {
+        let call = &self.record.in_flight;
+        if call.peer.closing.is_cancelled() {
             Some(closing())
-        } else if (self.context.deadline()).is_some_and(|deadline| deadline <= now) {
+        } else if (call.context.deadline()).is_some_and(|deadline| deadline <= now) {
             Some(deadline_exceeded())
         } else {
             None
@@ -96,10 +88,8 @@ impl Termination {
     }
 
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
-        let (context, closing, idle) = (&self.context, &self.closing, self.idle);
-        let waiting = self
-            .waiting
-            .get_or_insert_with(|| wait(context.clone(), closing.clone(), idle).boxed());
+        let call = &self.record.in_flight;
+        let waiting = self.waiting.get_or_insert_with(|| wait(call).boxed());
         waiting.poll_unpin(cx)
     }
 
@@ -108,7 +98,7 @@ impl Termination {
         self.span.in_scope(|| {
             catch_unwind(AssertUnwindSafe(poll)).map_err(|panic| {
                 tracing::error!(panic = panic_text(&*panic), "a handler panicked");
-                self.metrics.panics.inc();
+                self.record.in_flight.shared.metrics.panics.inc();
                 Status::internal("the handler failed")
             })
         })
@@ -118,29 +108,29 @@ impl Termination {
 /// Waits until the call has to end, and says how.
 ///
 /// Unconstrained, so that it is heard beside something that uses up its task's whole budget.
-fn wait(
-    context: CallContext,
-    connection: CancellationToken,
-    idle: Duration,
-) -> impl Future<Output = Status> + Send {
+fn wait(call: &InFlight) -> impl Future<Output = Status> + Send + use<> {
+    let (deadline, exchange) = (call.context.deadline(), call.exchange.clone());
+    let (connection, idle) = (
+        call.peer.closing.clone(),
+        call.shared.limits.stream_idle_timeout,
+    );
     unconstrained(async move {
         select! {
             () = connection.cancelled() => closing(),
-            () = at(context.deadline()) => deadline_exceeded(),
-            () = no_message(&context, idle) => Status::deadline_exceeded(format!(
-                "no message for {}", humantime::format_duration(idle)
+            () = at(deadline) => deadline_exceeded(),
+            () = no_message(&exchange, *idle) => Status::deadline_exceeded(format!(
+                "no message for {}", humantime::format_duration(*idle)
             )),
         }
     })
 }
 
 /// Resolves when the client has not half-closed and there has been no message in either direction.
-async fn no_message(context: &CallContext, idle: Duration) {
-    let traffic = context.traffic();
+async fn no_message(exchange: &Exchange, idle: Duration) {
     let mut before = None;
     loop {
-        let now = traffic.messages();
-        if traffic.request_ended.load(Relaxed) {
+        let now = exchange.messages();
+        if exchange.request_ended.load(Relaxed) {
             return pending().await;
         }
         if before.replace(now) == Some(now) {

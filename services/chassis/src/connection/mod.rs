@@ -88,7 +88,7 @@ where
 {
     let ended = http2::serve(shared, &peer, stream, {
         let (shared, peer) = (shared.clone(), peer.clone());
-        move |request| async move { respond(&shared, &peer, request).await }
+        move |request| respond(shared, peer, request)
     });
     if let Err(why) = ended.await {
         failed(shared, &peer, &why);

@@ -25,7 +25,6 @@ use crate::{
 };
 
 /// Data of a response on its way out, for as long as it is in memory.
-#[derive(Debug)]
 pub(crate) struct Chunk {
     data: Bytes,
     _in_flight: Option<Arc<InFlight>>,

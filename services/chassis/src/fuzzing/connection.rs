@@ -83,7 +83,7 @@ async fn play(script: &Script<'_>, shared: &Arc<Shared>, peer: &Arc<Peer>) -> Pl
     lifecycle.enter(Phase::Serving);
     let served = http2::serve(shared, peer, ours, {
         let (shared, peer) = (shared.clone(), peer.clone());
-        move |request| async move { respond(&shared, &peer, request).await }
+        move |request| respond(shared, peer, request)
     });
     let peer = Speaker {
         script,

@@ -13,10 +13,7 @@ use tonic::Code;
 
 use super::{byte, bytes, pieces};
 use crate::{
-    services::{
-        context::{CallContext, Client},
-        request_body::{Allowed, RequestBody},
-    },
+    services::request_body::{Allowed, RequestBody},
     wire::{compression::Compression, framing::message_length, incoming::ByHand},
 };
 
@@ -158,12 +155,7 @@ impl Request {
     /// What a service gets of this request in these pieces.
     fn play(&self, cuts: &[u8]) -> Got {
         let (by_hand, incoming) = ByHand::new();
-        let mut body = pin!(RequestBody::new(
-            incoming,
-            self.compression,
-            self.allowed,
-            context(),
-        ));
+        let mut body = pin!(RequestBody::new(incoming, self.compression, self.allowed,));
         let mut got = Got {
             data: Vec::new(),
             code: Code::Ok,
@@ -269,16 +261,4 @@ impl Request {
         }
         assert!(messages <= self.allowed.messages, "{messages} messages");
     }
-}
-
-/// A call of a client at no address, of no method.
-fn context() -> CallContext {
-    let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    let client = Client {
-        addr,
-        text: addr.to_string(),
-        names: Vec::new(),
-    };
-    let (head, ()) = http::Request::new(()).into_parts();
-    CallContext::new(client.into(), &head, None, None)
 }

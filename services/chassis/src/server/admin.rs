@@ -142,7 +142,7 @@ async fn page_or_call(
     request: Request<Incoming>,
 ) -> Response<Either<CallBody, Full<Bytes>>> {
     match *request.method() {
-        Method::POST => respond(&pages.shared, &peer, request)
+        Method::POST => respond(pages.shared.clone(), peer, request)
             .await
             .map(Either::Left),
         _ => pages.page(request.uri().path()).map(Either::Right),

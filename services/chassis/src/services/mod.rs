@@ -1,6 +1,10 @@
 //! What a server serves: the services of its contract, and by whom a call is answered.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -12,6 +16,7 @@ use tonic::{
     server::NamedService,
 };
 use tower_layer::Layer;
+use tracing::Span;
 
 use crate::{
     services::{
@@ -155,12 +160,14 @@ impl Services {
                 let name = format!("{}.{}", file.package(), service.name());
                 let added = self.added.iter().position(|added| added.name == name);
                 for method in &service.method {
-                    let path = format!("/{name}/{}", method.name());
+                    let path: Arc<str> = format!("/{name}/{}", method.name()).into();
                     let method = Method {
+                        path: path.clone(),
                         role: Role::of(&path),
                         client_streaming: method.client_streaming(),
                         server_streaming: method.server_streaming(),
-                        metrics: MethodMetrics::new(path.as_str().into()),
+                        metrics: MethodMetrics::new(path.clone()),
+                        untraced: OnceLock::new(),
                         added,
                     };
                     methods.insert(path, Arc::new(method));
@@ -177,10 +184,14 @@ impl Services {
 /// A method that a descriptor knows, whether or not it is served.
 #[derive(Debug)]
 pub(crate) struct Method {
+    /// `/package.Service/Method`.
+    pub(crate) path: Arc<str>,
     pub(crate) role: Role,
     client_streaming: bool,
     server_streaming: bool,
     pub(crate) metrics: MethodMetrics,
+    /// The span of its calls without a trace.
+    untraced: OnceLock<Span>,
     /// Where its service is in the registry.
     added: Option<usize>,
 }
@@ -210,6 +221,17 @@ impl Method {
     pub(crate) fn is_unary(&self) -> bool {
         !self.client_streaming && !self.server_streaming
     }
+
+    /// The span in which the handler of a call runs: what it logs carries the fields. `--log call=off` turns it
+    /// off. Calls without a trace share one, since nothing tells them apart and a span costs more than the
+    /// handler of a short call.
+    pub(crate) fn span(&self, trace_id: Option<&str>) -> Span {
+        let new = || tracing::info_span!(target: "call", "call", method = &*self.path, trace_id);
+        match trace_id {
+            Some(_) => new(),
+            None => self.untraced.get_or_init(new).clone(),
+        }
+    }
 }
 
 /// The services of one server, by the paths of their methods.
@@ -217,7 +239,7 @@ impl Method {
 /// A map instead of tonic's `Routes`: that is an axum router, a large dependency for one look-up.
 pub(crate) struct Registry {
     added: Vec<Added>,
-    methods: HashMap<String, Arc<Method>>,
+    methods: HashMap<Arc<str>, Arc<Method>>,
 }
 
 impl Registry {
@@ -226,14 +248,14 @@ impl Registry {
         self.methods.get(path)
     }
 
-    /// Has the service of the context's method answer.
+    /// Has the service of the method answer.
     pub(crate) fn call(
         &self,
         mut request: Request<Incoming>,
+        method: Option<&Method>,
         compression: Option<Compression>,
         context: &CallContext,
     ) -> ResponseFuture {
-        let method = context.described_method();
         let Some((method, added)) = method.and_then(|method| Some((method, method.added?))) else {
             return ready_response(self.unimplemented(context.method()).into_http());
         };
@@ -249,8 +271,7 @@ impl Registry {
         if method.role == Role::Rpc {
             request.extensions_mut().insert(context.clone());
         }
-        let context = context.clone();
-        let request = request.map(|body| RequestBody::new(body, compression, allowed, context));
+        let request = request.map(|body| RequestBody::new(body, compression, allowed));
         handler.clone().call(request)
     }
 

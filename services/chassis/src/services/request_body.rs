@@ -12,13 +12,10 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::task::coop;
 use tonic::Status;
 
-use crate::{
-    services::context::CallContext,
-    wire::{
-        compression::{Compression, Decompressor},
-        framing::{Messages, message_length},
-        incoming::Incoming,
-    },
+use crate::wire::{
+    compression::{Compression, Decompressor},
+    framing::{Messages, message_length},
+    incoming::Incoming,
 };
 
 /// What a request body may hold.
@@ -42,7 +39,6 @@ pub struct RequestBody {
     messages: Messages,
     allowed: Allowed,
     refused: Option<Status>,
-    context: CallContext,
     inspect: Option<Box<dyn FnMut(bool) + Send>>,
 }
 
@@ -57,7 +53,6 @@ impl RequestBody {
         incoming: Incoming,
         compression: Option<Compression>,
         allowed: Allowed,
-        context: CallContext,
     ) -> Self {
         let decompressor =
             compression.map(|compression| Decompressor::new(compression, allowed.message_bytes));
@@ -67,7 +62,6 @@ impl RequestBody {
             messages: Messages::new(),
             allowed,
             refused: None,
-            context,
             inspect: None,
         };
         body.note_end();
@@ -95,7 +89,7 @@ impl RequestBody {
             data.truncate(before);
             self.refused = Some(refused);
         }
-        let received = &self.context.traffic().received;
+        let received = &self.incoming.exchange().received;
         received.store(self.messages.complete(), Relaxed);
         let Some(decompressor) = &mut self.decompressor else {
             return data;
@@ -122,13 +116,13 @@ impl RequestBody {
     }
 
     fn reset(&self, why: impl fmt::Display) -> Status {
-        self.context.traffic().client_reset.store(true, Relaxed);
+        self.incoming.exchange().client_reset.store(true, Relaxed);
         Status::aborted(format!("the request broke off: {why}"))
     }
 
     fn note_end(&self) {
         let ended = self.incoming.is_end_stream();
-        self.context.traffic().request_ended.store(ended, Relaxed);
+        self.incoming.exchange().request_ended.store(ended, Relaxed);
     }
 }
 

@@ -4,7 +4,7 @@
 //! takes a quarter of all that a short call costs.
 
 use std::{
-    cell::RefCell,
+    cell::Cell,
     fmt::{self, Debug, Write},
     time::SystemTime,
 };
@@ -29,20 +29,7 @@ pub(crate) struct JsonFields;
 
 impl<'writer> FormatFields<'writer> for JsonFields {
     fn format_fields<R: RecordFields>(&self, mut line: Writer<'writer>, fields: R) -> fmt::Result {
-        thread_local! {
-            static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
-        }
-        // Written at once, so that the text of a span is allocated once.
-        TEXT.with_borrow_mut(|text| {
-            text.clear();
-            let mut written = Fields {
-                line: Writer::new(text),
-                result: Ok(()),
-            };
-            fields.record(&mut written);
-            written.result?;
-            line.write_str(text)
-        })
+        write_at_once(&mut line, |text| fields.record(&mut Fields(text)))
     }
 }
 
@@ -56,89 +43,95 @@ where
         mut line: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let about = event.metadata();
-        line.write_str(r#"{"timestamp":""#)?;
-        write!(line, "{}", format_rfc3339_micros(SystemTime::now()))?;
-        line.write_str(r#"","level":""#)?;
-        line.write_str(about.level().as_str())?;
-        line.write_char('"')?;
-        let mut fields = Fields {
-            line: line.by_ref(),
-            result: Ok(()),
-        };
-        event.record(&mut fields);
-        fields.result?;
-        let spans = context.event_scope();
-        for span in spans.into_iter().flat_map(Scope::from_root) {
-            if let Some(fields) = span.extensions().get::<FormattedFields<JsonFields>>() {
-                line.write_str(fields)?;
+        write_at_once(&mut line, |text| {
+            let about = event.metadata();
+            text.push_str(r#"{"timestamp":""#);
+            // Into a string, so that it cannot fail.
+            let _ = write!(text, "{}", format_rfc3339_micros(SystemTime::now()));
+            text.push_str(r#"","level":""#);
+            text.push_str(about.level().as_str());
+            text.push('"');
+            event.record(&mut Fields(text));
+            let spans = context.event_scope();
+            for span in spans.into_iter().flat_map(Scope::from_root) {
+                if let Some(fields) = span.extensions().get::<FormattedFields<JsonFields>>() {
+                    text.push_str(fields);
+                }
             }
-        }
-        line.write_str(r#","target":""#)?;
-        Escaped(line.by_ref()).write_str(about.target())?;
-        line.write_str("\"}\n")
+            text.push_str(r#","target":""#);
+            escape(text, about.target());
+            text.push_str("\"}\n");
+        })
     }
+}
+
+/// Writes a text at once: a [`Writer`] costs more for each piece than most pieces are long, and the text of a
+/// span would be allocated several times as it grows.
+fn write_at_once(line: &mut Writer<'_>, write: impl FnOnce(&mut String)) -> fmt::Result {
+    thread_local! {
+        static TEXT: Cell<String> = const { Cell::new(String::new()) };
+    }
+    // Taken, since what is written may log something itself.
+    let mut text = TEXT.take();
+    text.clear();
+    write(&mut text);
+    let written = line.write_str(&text);
+    TEXT.set(text);
+    written
 }
 
 /// Writes each field behind a comma. Their names are identifiers of ours.
-struct Fields<'a> {
-    line: Writer<'a>,
-    result: fmt::Result,
-}
+struct Fields<'a>(&'a mut String);
 
 impl Fields<'_> {
-    fn field(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
-        let line = &mut self.line;
-        self.result = (self.result)
-            .and_then(|()| line.write_str(",\""))
-            .and_then(|()| line.write_str(field.name()))
-            .and_then(|()| line.write_str("\":"))
-            .and_then(|()| value(line));
+    fn name(&mut self, field: &Field) -> &mut String {
+        self.0.push_str(",\"");
+        self.0.push_str(field.name());
+        self.0.push_str("\":");
+        self.0
     }
 
-    fn text(&mut self, field: &Field, write: impl FnOnce(&mut Escaped<Writer<'_>>) -> fmt::Result) {
-        self.field(field, |line| {
-            line.write_char('"')?;
-            write(&mut Escaped(line.by_ref()))?;
-            line.write_char('"')
-        });
+    fn value(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        let _ = self.name(field).write_fmt(value);
     }
 }
 
 impl Visit for Fields<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.text(field, |text| write!(text, "{value:?}"));
+        let text = self.name(field);
+        text.push('"');
+        // What fails is of the value, and leaves what it has written.
+        let _ = write!(Escaped(text), "{value:?}");
+        text.push('"');
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.text(field, |text| text.write_str(value));
+        let text = self.name(field);
+        text.push('"');
+        escape(text, value);
+        text.push('"');
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.field(field, |line| write!(line, "{value}"));
+        self.value(field, format_args!("{value}"));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.field(field, |line| write!(line, "{value}"));
+        self.value(field, format_args!("{value}"));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.field(field, |line| write!(line, "{value}"));
+        self.value(field, format_args!("{value}"));
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.field(field, |line| match value.is_finite() {
+        match value.is_finite() {
             // As `1e300`: there are readers that take all its digits for a number out of range.
-            true => write!(line, "{value:?}"),
-            false => line.write_str("null"),
-        });
+            true => self.value(field, format_args!("{value:?}")),
+            false => self.name(field).push_str("null"),
+        }
     }
 }
-
-/// The first byte, in UTF-8, of the control characters that are not of ASCII.
-const FIRST_OF_C1: u8 = 0xc2;
-/// The same of U+2028 and U+2029.
-const FIRST_OF_LINE_ENDS: u8 = 0xe2;
 
 /// Whether a terminal or a reader of lines may obey a character instead of showing it. Not all of these
 /// have to be escaped in JSON.
@@ -146,40 +139,56 @@ pub(crate) fn steers(letter: char) -> bool {
     letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}')
 }
 
-/// What is written here stands in a JSON string. RFC 8259, 7.
-struct Escaped<W>(W);
-
-impl<W: Write> Write for Escaped<W> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut rest = text;
-        // Each begins a character, be it a longer one.
-        let may_be_special = |byte: u8| {
-            byte < b' '
-                || matches!(
-                    byte,
-                    b'"' | b'\\' | b'\x7f' | FIRST_OF_C1 | FIRST_OF_LINE_ENDS
-                )
-        };
-        while let Some(at) = rest.bytes().position(may_be_special) {
-            let (plain, special) = rest.split_at(at);
-            self.0.write_str(plain)?;
-            let mut letters = special.chars();
-            for letter in letters.by_ref().take(1) {
-                match matches!(letter, '"' | '\\') || steers(letter) {
-                    true => write!(self.0, "\\u{:04x}", u32::from(letter))?,
-                    false => self.0.write_char(letter)?,
-                }
-            }
-            rest = letters.as_str();
-        }
-        self.0.write_str(rest)
+/// The bytes with which a character begins that may have to be escaped: all such that are one byte, and those
+/// of the control characters beyond ASCII, U+2028 and U+2029. A table, because each byte of a line is looked at.
+static MAY_BE_SPECIAL: [bool; 256] = {
+    const FIRST_OF_C1: u8 = 0xc2;
+    const FIRST_OF_LINE_ENDS: u8 = 0xe2;
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = byte < b' ' as usize
+            || matches!(
+                byte as u8,
+                b'"' | b'\\' | b'\x7f' | FIRST_OF_C1 | FIRST_OF_LINE_ENDS
+            );
+        byte += 1;
     }
+    table
+};
+
+/// What is written here stands in a JSON string.
+struct Escaped<'a>(&'a mut String);
+
+impl Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        escape(self.0, text);
+        Ok(())
+    }
+}
+
+/// Adds what is to stand in a JSON string. RFC 8259, 7.
+fn escape(line: &mut String, text: &str) {
+    let mut rest = text;
+    let may_be_special = |byte: u8| MAY_BE_SPECIAL[usize::from(byte)];
+    while let Some(at) = rest.bytes().position(may_be_special) {
+        let (plain, special) = rest.split_at(at);
+        line.push_str(plain);
+        let mut letters = special.chars();
+        for letter in letters.by_ref().take(1) {
+            match matches!(letter, '"' | '\\') || steers(letter) {
+                true => _ = write!(line, "\\u{:04x}", u32::from(letter)),
+                false => line.push(letter),
+            }
+        }
+        rest = letters.as_str();
+    }
+    line.push_str(rest);
 }
 
 #[cfg(test)]
 mod tests {
     use std::{
-        fmt::Write as _,
         io,
         sync::{Arc, Mutex},
     };
@@ -188,7 +197,7 @@ mod tests {
     use serde_json::{Value, json};
     use tracing_subscriber::fmt::MakeWriter;
 
-    use super::{Escaped, JsonFields, JsonLines, steers};
+    use super::{JsonFields, JsonLines, escape, steers};
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -258,7 +267,7 @@ mod tests {
             text in "(\\PC|\\pC|[\u{7f}-\u{9f}\u{2027}-\u{202a}é€\"\\\\])*",
         ) {
             let mut escaped = String::new();
-            write!(Escaped(&mut escaped), "{text}").expect("a string takes all");
+            escape(&mut escaped, &text);
             prop_assert!(!escaped.contains(steers), "{escaped:?}");
             prop_assert_eq!(serde_json::from_str::<String>(&format!("\"{escaped}\"")).expect("JSON"), text);
         }

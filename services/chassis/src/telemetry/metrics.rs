@@ -30,7 +30,7 @@ pub(crate) struct Metrics {
     seconds: Family<Label, Histogram, fn() -> Histogram>,
     refused: Family<Refusal, Counter>,
     connections_failed: Family<Reason, Counter>,
-    calls_in_flight: Gauge,
+    pub(crate) calls_in_flight: Gauge,
     connections: Gauge,
     pub(crate) panics: Counter,
     file_problem: Family<Files, Gauge>,
@@ -221,11 +221,6 @@ impl Metrics {
             seconds: self.seconds.get_or_create(&Label { method }).clone(),
             ok: self.calls.get_or_create(&ok).clone(),
         }
-    }
-
-    /// Counts a call in progress until the result is dropped.
-    pub(crate) fn call_begins(&self) -> Counted {
-        Counted::in_gauge(&self.calls_in_flight)
     }
 
     /// Counts an open connection until the result is dropped.

@@ -11,7 +11,10 @@ use std::{
     borrow::Cow,
     future::poll_fn,
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
@@ -24,13 +27,38 @@ use tokio::time::timeout;
 
 /// What a handler reads a request from.
 #[derive(Debug)]
-pub(crate) struct Incoming(Arc<Mutex<Inbox>>);
+pub(crate) struct Incoming(Arc<Exchange>);
 
 /// Fills the inbox of an [`Incoming`]. Lives in the task of the stream.
 #[derive(Debug)]
 pub(crate) struct Receiver {
     stream: RecvStream,
-    inbox: Arc<Mutex<Inbox>>,
+    exchange: Arc<Exchange>,
+}
+
+/// What all that has to do with one call shares: what has been seen of its messages so far, and what of its
+/// request is unread.
+#[derive(Debug, Default)]
+pub(crate) struct Exchange {
+    pub(crate) received: AtomicU64,
+    pub(crate) sent: AtomicU64,
+    /// The client has half-closed the stream.
+    pub(crate) request_ended: AtomicBool,
+    /// The client reset the stream, or the connection was lost.
+    pub(crate) client_reset: AtomicBool,
+    inbox: Mutex<Inbox>,
+}
+
+impl Exchange {
+    /// Messages in both directions.
+    pub(crate) fn messages(&self) -> u64 {
+        self.received.load(Relaxed) + self.sent.load(Relaxed)
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        // Nothing panics while it holds the lock.
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -65,12 +93,15 @@ pub(crate) fn channel(stream: RecvStream) -> (Receiver, Incoming) {
         end: stream.is_end_stream().then_some(End::Complete(None)),
         ..Inbox::default()
     };
-    let inbox = Arc::new(Mutex::new(inbox));
+    let exchange = Arc::new(Exchange {
+        inbox: inbox.into(),
+        ..Exchange::default()
+    });
     let receiver = Receiver {
         stream,
-        inbox: inbox.clone(),
+        exchange: exchange.clone(),
     };
-    (receiver, Incoming(inbox))
+    (receiver, Incoming(exchange))
 }
 
 impl Inbox {
@@ -86,11 +117,13 @@ impl Inbox {
 
     fn pop(&mut self) -> Option<Bytes> {
         let data = match self.first.is_empty() {
+            // Splitting takes memory, even if there is nothing to split.
+            true if self.rest.is_empty() => return None,
             true => self.rest.split().freeze(),
             false => mem::take(&mut self.first),
         };
         self.read += data.len();
-        (!data.is_empty()).then_some(data)
+        Some(data)
     }
 
     fn is_empty(&self) -> bool {
@@ -115,19 +148,18 @@ impl Inbox {
     }
 }
 
-fn lock(inbox: &Mutex<Inbox>) -> MutexGuard<'_, Inbox> {
-    // Nothing panics while it holds the lock.
-    inbox.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Incoming {
+    pub(crate) fn exchange(&self) -> &Arc<Exchange> {
+        &self.0
+    }
+
     /// The next data, or the trailers. Fails if the client resets the stream, the connection is lost or the
     /// call is over.
     pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cow<'static, str>>>> {
-        let mut inbox = lock(&self.0);
+        let mut inbox = self.0.inbox();
         if let Some(data) = inbox.pop() {
             // So that the window is given back.
             if let Some(task) = inbox.task.take() {
@@ -149,14 +181,14 @@ impl Incoming {
 
     /// Whether there is nothing more to come.
     pub(crate) fn is_end_stream(&self) -> bool {
-        let inbox = lock(&self.0);
+        let inbox = self.0.inbox();
         inbox.is_empty() && matches!(inbox.end, Some(End::Complete(None)))
     }
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        let mut inbox = lock(&self.0);
+        let mut inbox = self.0.inbox();
         inbox.clear();
         inbox.unwanted = true;
     }
@@ -172,7 +204,7 @@ impl Receiver {
         self.receive(cx);
         let polled = poll(cx);
         if polled.is_pending() {
-            let mut inbox = lock(&self.inbox);
+            let mut inbox = self.exchange.inbox();
             release(&mut self.stream, mem::take(&mut inbox.read));
             if !inbox.is_empty() {
                 inbox.task = Some(cx.waker().clone());
@@ -182,7 +214,7 @@ impl Receiver {
     }
 
     fn receive(&mut self, cx: &mut Context<'_>) {
-        let inbox = &mut *lock(&self.inbox);
+        let inbox = &mut *self.exchange.inbox();
         inbox.task = None;
         release(&mut self.stream, mem::take(&mut inbox.read));
         while inbox.end.is_none() {
@@ -208,7 +240,7 @@ impl Receiver {
     /// Ends the request for a handler that still reads, because its call is over. Says whether the client may
     /// still be sending.
     pub(crate) fn close(&mut self) -> bool {
-        let mut inbox = lock(&self.inbox);
+        let mut inbox = self.exchange.inbox();
         let sending = inbox.end.is_none();
         inbox.clear();
         inbox.end(End::Failed("the call is over".into()));
@@ -251,26 +283,26 @@ fn release(stream: &mut RecvStream, bytes: usize) {
 
 /// Fills an [`Incoming`] without a stream.
 #[cfg(any(test, fuzzing))]
-pub(crate) struct ByHand(Arc<Mutex<Inbox>>);
+pub(crate) struct ByHand(Arc<Exchange>);
 
 #[cfg(any(test, fuzzing))]
 impl ByHand {
     pub(crate) fn new() -> (Self, Incoming) {
-        let inbox = Arc::default();
-        (Self(Arc::clone(&inbox)), Incoming(inbox))
+        let exchange = Arc::default();
+        (Self(Arc::clone(&exchange)), Incoming(exchange))
     }
 
     pub(crate) fn push(&self, data: Bytes) {
-        let mut inbox = lock(&self.0);
+        let mut inbox = self.0.inbox();
         inbox.push(data);
         inbox.wake_reader();
     }
 
     pub(crate) fn complete(&self, trailers: Option<HeaderMap>) {
-        lock(&self.0).end(End::Complete(trailers));
+        self.0.inbox().end(End::Complete(trailers));
     }
 
     pub(crate) fn fail(&self, why: &str) {
-        lock(&self.0).end(End::Failed(why.to_owned().into()));
+        self.0.inbox().end(End::Failed(why.to_owned().into()));
     }
 }
