@@ -14,8 +14,8 @@ use proto::helloworld::{
     HelloReply, HelloRequest,
     greeter_server::{Greeter, GreeterServer},
 };
-use tokio::sync::watch;
-use tokio_stream::Stream;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) const APP: App<greeter::Settings> = App {
@@ -23,7 +23,7 @@ pub(crate) const APP: App<greeter::Settings> = App {
     about: "Does as it is told",
     listen_port: 0,
     build: |_, _| {
-        let services = Services::described_by(proto::FILE_DESCRIPTOR_SET);
+        let services = Services::described_by(proto::helloworld::FILE_DESCRIPTOR_SET);
         Box::pin(ready(
             Ok(services.add_service(GreeterServer::new(Scripted))),
         ))
@@ -138,7 +138,8 @@ impl Greeter for Scripted {
         }))
     }
 
-    /// Answers each name, except where it is to hang or to read in silence.
+    /// Answers each name, except where it is to hang or to read in silence; by itself or, as many servers
+    /// do, from a task that nobody aborts.
     async fn say_hello_bidi_stream(
         &self,
         request: Request<Streaming<HelloRequest>>,
@@ -160,6 +161,16 @@ impl Greeter for Scripted {
                 {}
                 witness.ended = Ended::Whole;
                 Ok(Response::new(Box::pin(tokio_stream::empty())))
+            }
+            Some("detach") => {
+                let (replies, receiver) = mpsc::channel(1);
+                tokio::spawn(async move {
+                    let _witness = witness;
+                    while let Ok(Some(_)) = requests.message().await {
+                        let _ = replies.send(Ok(reply("from a task"))).await;
+                    }
+                });
+                Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
             }
             _ => Ok(Response::new(Box::pin(async_stream::try_stream! {
                 let _witness = witness;

@@ -75,7 +75,10 @@ async fn build(settings: Settings, runtime: Runtime) -> Result<Services, Error> 
             SHUT_DOWN.notify_one();
         });
     }
-    Ok(Services::described_by(proto::FILE_DESCRIPTOR_SET).add_service(GreeterServer::new(desk)))
+    Ok(
+        Services::described_by(proto::helloworld::FILE_DESCRIPTOR_SET)
+            .add_service(GreeterServer::new(desk)),
+    )
 }
 
 async fn build_guarded(settings: Settings, runtime: Runtime) -> Result<Services, Error> {
@@ -89,10 +92,12 @@ async fn build_guarded(settings: Settings, runtime: Runtime) -> Result<Services,
         headers.insert("x-layer", HeaderValue::from_static("seen"));
         response
     };
-    Ok(Services::described_by(proto::FILE_DESCRIPTOR_SET)
-        .layer(MapRequestLayer::new(sees_the_call))
-        .add_service(GreeterServer::with_interceptor(desk, needs_a_key))
-        .layer(MapResponseLayer::new(marks)))
+    Ok(
+        Services::described_by(proto::helloworld::FILE_DESCRIPTOR_SET)
+            .layer(MapRequestLayer::new(sees_the_call))
+            .add_service(GreeterServer::with_interceptor(desk, needs_a_key))
+            .layer(MapResponseLayer::new(marks)),
+    )
 }
 
 fn needs_a_key(request: Request<()>) -> Result<Request<()>, Status> {
