@@ -10,7 +10,7 @@ use prost_types::{
     FileDescriptorProto, FileDescriptorSet, OneofDescriptorProto, descriptor_proto::ExtensionRange,
     field_descriptor_proto::Type,
 };
-use proto::{helloworld::HelloRequest, routeguide::route_guide_client::RouteGuideClient};
+use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
 use tonic::{Code, Request, Status, client::Grpc};
 use tonic_prost::ProstCodec;
 use tonic_reflection::pb::v1::{
@@ -26,7 +26,7 @@ const HEALTH: &str = "grpc/health/v1/health.proto";
 const REFLECTION: &str = "grpc/reflection/v1/reflection.proto";
 const ERROR_DETAILS: &str = "google/rpc/error_details.proto google/protobuf/duration.proto";
 
-/// The Greeter, with files that have what those of the suite lack.
+/// Serves nothing of its own, and describes the Greeter and files that have what those of the suite lack.
 const EXTENDED: App<greeter::Settings> = App {
     name: "extended",
     about: "Describes extensions",
@@ -433,22 +433,17 @@ async fn descriptors_that_cannot_be_decoded_are_an_error() {
 
 #[tokio::test]
 async fn a_method_that_is_not_served_is_no_label() {
-    let server = start(route_guide::APP, &[]).await;
-    let mut client = Grpc::new(server.channel());
-    client.ready().await.expect("a connection");
-    let path = "/helloworld.Greeter/SayHello".parse().expect("a path");
-    let request = Request::new(HelloRequest::default());
-    let codec = ProstCodec::<_, HelloRequest>::default();
-    let status = client.unary(request, path, codec).await;
-    assert_eq!(status.expect_err("not served").code(), Code::Unimplemented);
-    let mut guide = RouteGuideClient::new(server.channel());
-    guide
-        .get_feature(proto::routeguide::Point::default())
-        .await
-        .expect("a feature");
-    let (_, metrics) = get(server.admin, "/metrics").await;
-    assert!(metrics.contains("routeguide.RouteGuide"));
-    assert!(!metrics.contains("helloworld"), "{metrics}");
+    for server in [
+        start(route_guide::APP, &[]).await,
+        start(EXTENDED, &[]).await,
+    ] {
+        let mut client = GreeterClient::new(server.channel());
+        let status = client.say_hello(HelloRequest::default()).await;
+        assert_eq!(status.expect_err("not served").code(), Code::Unimplemented);
+        let (_, metrics) = get(server.admin, "/metrics").await;
+        assert!(metrics.contains("\"other\""), "{metrics}");
+        assert!(!metrics.contains("helloworld"), "{metrics}");
+    }
 }
 
 #[tokio::test]
