@@ -16,16 +16,17 @@ use tonic_prost::{ProstCodec, ProstEncoder};
 #[allow(missing_docs, clippy::all, reason = "generated code")]
 pub mod helloworld {
     tonic::include_proto!("helloworld");
+    /// `helloworld.proto` as an encoded `google.protobuf.FileDescriptorSet`, for server reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("helloworld");
 }
 
 /// `routeguide.RouteGuide` and its messages.
 #[allow(missing_docs, clippy::all, reason = "generated code")]
 pub mod routeguide {
     tonic::include_proto!("routeguide");
+    /// `route_guide.proto` as an encoded `google.protobuf.FileDescriptorSet`, for server reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("route_guide");
 }
-
-/// Both files as an encoded `google.protobuf.FileDescriptorSet`, for server reflection.
-pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("descriptors");
 
 /// tonic's codec with buffers that begin at the size of our messages. Its own take 8 KiB twice for every
 /// call, which is a tenth of the work of a short one.

@@ -22,7 +22,6 @@ const UNARY: &str = "/grpc.examples.echo.Echo/UnaryEcho";
 const BOTH: &str = "/grpc.examples.echo.Echo/BidirectionalStreamingEcho";
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
-const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
 const EMPTY: &[u8] = b"\0\0\0\0\0";
 
@@ -136,12 +135,12 @@ async fn a_call_that_is_over_leaves_no_task_behind() {
     first.end().await;
     metrics_have(&server, "grpc_connections 1\n").await;
     let before = Handle::current().metrics().num_alive_tasks();
-    // The deadline ends the call, and its client leaves the request open: reflection's task waits for the next
-    // question.
+    // The deadline ends the call, and its client leaves the request open: the handler's task waits for what is
+    // next in it.
     let mut held = Vec::new();
     for _ in 0..100 {
-        let mut call = client.call(REFLECTION, &[("grpc-timeout", "500m")]).await;
-        call.send(frames::message(0, b"\x3a\x01*"), false);
+        let mut call = client.call(BOTH, &[("grpc-timeout", "500m")]).await;
+        call.say(&echo::request("detach"));
         held.push(call.head().await);
     }
     metrics_have(&server, "grpc_calls_in_flight 0\n").await;

@@ -294,15 +294,15 @@ async fn what_a_handler_logs_carries_the_method_and_the_trace_of_its_call() {
 async fn what_a_handler_logs_carries_no_trace_of_another_call() {
     let (log, _logging) = Log::keep(Level::INFO);
     let server = start(APP, &[]).await;
-    let mut greeter = GreeterClient::new(server.channel());
+    let mut greeter = EchoClient::new(server.channel());
     let untraced = || Request::new(hello().into_inner());
     for request in [untraced(), hello(), untraced()] {
-        greeter.say_hello(request).await.expect("a reply");
+        greeter.unary_echo(request).await.expect("a reply");
     }
     let lines = log.lines();
     let lines = lines.iter().filter(|line| line["message"] == "greeting");
     let spans: Vec<_> = lines.map(|line| &line["span"]).collect();
-    assert!((spans.iter()).all(|span| span["method"] == "/helloworld.Greeter/SayHello"));
+    assert!((spans.iter()).all(|span| span["method"] == echo::UNARY));
     let traces: Vec<_> = spans.iter().map(|span| span["trace_id"].as_str()).collect();
     assert_eq!(traces, [None, Some(TRACE), None]);
 }

@@ -7,8 +7,12 @@
 use std::{future::pending, path::PathBuf, pin::Pin, sync::LazyLock, time::Duration};
 
 use chassis::{App, Error, Runtime, Services, bytes_in};
-use tokio::{sync::watch, task::spawn_blocking, time::timeout};
-use tokio_stream::Stream;
+use tokio::{
+    sync::{mpsc, watch},
+    task::spawn_blocking,
+    time::timeout,
+};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 /// The generated code of the contract.
@@ -67,10 +71,17 @@ async fn build(settings: Settings, _: Runtime) -> Result<Services, Error> {
     if let Some(file) = settings.start_file {
         spawn_blocking(move || std::fs::read(file)).await??;
     }
-    let scripted = Scripted {
+    let server = EchoServer::new(Scripted {
         response_bytes: settings.response_bytes,
-    };
-    Ok(Services::described_by(pb::FILE_DESCRIPTOR_SET).add_service(EchoServer::new(scripted)))
+    });
+    Ok(Services::described_by(pb::FILE_DESCRIPTOR_SET).add_service(server))
+}
+
+/// The service by itself, for another server.
+pub fn server() -> EchoServer<impl Echo> {
+    EchoServer::new(Scripted {
+        response_bytes: 16 << 10,
+    })
 }
 
 /// A request with this message.
@@ -237,7 +248,8 @@ impl Echo for Scripted {
         }
     }
 
-    /// Answers each message, except where it is to hang or to read in silence.
+    /// Answers each message, except where it is to hang or to read in silence; by itself or, as many servers
+    /// do, from a task that nobody aborts.
     async fn bidirectional_streaming_echo(
         &self,
         request: Request<Streaming<EchoRequest>>,
@@ -253,6 +265,16 @@ impl Echo for Scripted {
             Some("collect") => {
                 collect(&mut requests, &mut witness).await?;
                 Ok(Response::new(Box::pin(tokio_stream::empty())))
+            }
+            Some("detach") => {
+                let (responses, receiver) = mpsc::channel(1);
+                tokio::spawn(async move {
+                    let _witness = witness;
+                    while let Ok(Some(_)) = requests.message().await {
+                        let _ = responses.send(Ok(reply("from a task"))).await;
+                    }
+                });
+                Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
             }
             _ => Ok(Response::new(Box::pin(async_stream::try_stream! {
                 let _witness = witness;

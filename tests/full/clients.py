@@ -1,5 +1,5 @@
 """The servers as Python's grpcio and grpcurl find them: stubs made from our protos, the public
-transcript, health, reflection, errors with details, TLS and mTLS."""
+transcript, health, errors with details, TLS and mTLS."""
 
 import json
 import signal
@@ -7,12 +7,8 @@ import subprocess
 
 import grpc
 import pytest
-from google.protobuf.descriptor_pool import DescriptorPool
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
-    ProtoReflectionDescriptorDatabase,
-)
 from grpc_status import rpc_status
 
 from conftest import DATABASE, PATIENCE, ROOT, TRANSCRIPT
@@ -151,17 +147,6 @@ def test_health(serve):
         watch.cancel()
 
 
-def test_reflection(serve):
-    with grpc.insecure_channel(serve("route-guide").addr) as channel:
-        database = ProtoReflectionDescriptorDatabase(channel)
-        assert "routeguide.RouteGuide" in database.get_services()
-        assert "helloworld.Greeter" not in database.get_services()
-        service = DescriptorPool(database).FindServiceByName("routeguide.RouteGuide")
-        assert [method.name for method in service.methods] == [
-            "GetFeature", "ListFeatures", "RecordRoute", "RouteChat",
-        ]
-
-
 def tls_flags(folder):
     return ["--tls-cert", folder / "server.pem", "--tls-key", folder / "server.key"]
 
@@ -213,22 +198,6 @@ def messages_of(output):
 def call(addr, method, *requests):
     stdin = "".join(map(json.dumps, requests))
     return messages_of(grpcurl("-plaintext", "-d", "@", addr, method, stdin=stdin))
-
-
-def test_grpcurl_lists_and_describes(serve):
-    for name, service, method in [
-        ("greeter", "helloworld.Greeter", "SayHelloBidiStream"),
-        ("route-guide", "routeguide.RouteGuide", "RouteChat"),
-    ]:
-        addr = serve(name).addr
-        assert grpcurl("-plaintext", addr, "list").split() == [
-            "grpc.health.v1.Health",
-            "grpc.reflection.v1.ServerReflection",
-            "grpc.reflection.v1alpha.ServerReflection",
-            service,
-        ]
-        assert f"rpc {method} ( stream " in grpcurl("-plaintext", addr, "describe", service)
-        assert "rpc List " in grpcurl("-plaintext", addr, "describe", "grpc.health.v1.Health")
 
 
 def test_grpcurl_calls_every_kind_of_method(serve):

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Clients and servers that we did not write, against our binaries: Python's grpcio, grpcurl, and
-# gRPC's interop cases between those of grpcio, of grpc-js and ours; then what is legal at full speed, with
-# grpc-go as well, through Envoy and HAProxy, too.
+# Clients and servers that we did not write, against our binaries: Python's grpcio, grpcurl and buf, reflection
+# beside grpc-go's, and gRPC's interop cases between those of grpcio, of grpc-js and ours; then what is legal
+# at full speed, with grpc-go as well, through Envoy and HAProxy, too.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -13,4 +13,4 @@ fi
 tests/full/tools
 tests/full/go/build
 export NODE_PATH=$PWD/target/full/node_modules PATH=$PWD/target/full/venv/bin:$PATH
-exec pytest -q -p no:cacheprovider tests/full/clients.py tests/full/interop.py tests/full/legal.py
+exec pytest -q -p no:cacheprovider tests/full/{clients,reflection,interop,legal}.py

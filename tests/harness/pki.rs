@@ -16,6 +16,7 @@ pub struct Pki {
 
 impl Pki {
     /// An authority, `ca.pem`, and its server certificate for localhost and 127.0.0.1.
+    #[expect(clippy::new_without_default, reason = "it makes files")]
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

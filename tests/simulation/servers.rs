@@ -80,7 +80,8 @@ pub(crate) async fn run(
             number,
             record: record.clone(),
         });
-        let services = Services::described_by(proto::FILE_DESCRIPTOR_SET).add_service(greeter);
+        let services =
+            Services::described_by(proto::helloworld::FILE_DESCRIPTOR_SET).add_service(greeter);
         let server = Server::bind("simulated", &config, services, runtime).await;
         let server = server.map_err(|error| error.to_string())?;
         let up = turmoil::sim_elapsed().unwrap_or_default();

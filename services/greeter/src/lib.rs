@@ -27,7 +27,10 @@ pub const APP: App<Settings> = App {
 pub struct Settings {}
 
 async fn build(_: Settings, _: Runtime) -> Result<Services, Error> {
-    Ok(Services::described_by(proto::FILE_DESCRIPTOR_SET).add_service(GreeterServer::new(Service)))
+    Ok(
+        Services::described_by(proto::helloworld::FILE_DESCRIPTOR_SET)
+            .add_service(GreeterServer::new(Service)),
+    )
 }
 
 struct Service;

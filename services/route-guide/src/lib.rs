@@ -67,9 +67,11 @@ async fn build(settings: Settings, runtime: Runtime) -> Result<Services, Error> 
         notes: settings.notes.open(&runtime)?,
         note_bytes,
     };
-    Ok(Services::described_by(proto::FILE_DESCRIPTOR_SET)
-        .add_service_limited(RouteGuideServer::new(service), max_request_bytes)
-        .layer(MapResponseLayer::new(encoded::in_place)))
+    Ok(
+        Services::described_by(proto::routeguide::FILE_DESCRIPTOR_SET)
+            .add_service_limited(RouteGuideServer::new(service), max_request_bytes)
+            .layer(MapResponseLayer::new(encoded::in_place)),
+    )
 }
 
 struct Service {

@@ -2,6 +2,7 @@
 //
 //	legal [FLAGS] CASE ADDR COUNT    plays a case, beside an idle chat on the same connection
 //	legal serve COUNT                serves ListFeatures with COUNT features
+//	legal describe                   serves health and reflection
 //
 // The exit code is 1 if a call of the case, or the chat, did not go as it must.
 package main
@@ -45,9 +46,12 @@ func main() {
 	if flag.NArg() == 2 && flag.Arg(0) == "serve" {
 		end(serve(number(flag.Arg(1))))
 	}
+	if flag.NArg() == 1 && flag.Arg(0) == "describe" {
+		end(describe())
+	}
 	play, known := cases[flag.Arg(0)]
 	if flag.NArg() != 3 || !known {
-		fmt.Fprintln(os.Stderr, "usage: legal [FLAGS] CASE ADDR COUNT, or legal serve COUNT")
+		fmt.Fprintln(os.Stderr, "usage: legal [FLAGS] CASE ADDR COUNT, legal serve COUNT, or legal describe")
 		os.Exit(2)
 	}
 	c, err := (&client{addr: flag.Arg(1), ca: *ca, token: *token, turn: *turn}).another()

@@ -8,13 +8,16 @@ import (
 	"os/signal"
 	"syscall"
 
+	_ "google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	grpchealth "google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 )
 
-// Serves a RouteGuide with that many features, on free ports that it prints as our servers do, until
-// SIGTERM.
+// Serves a RouteGuide with that many features.
 func serve(count int) error {
 	answer := func(_ any, stream grpc.ServerStream) error {
 		method, _ := grpc.MethodFromServerStream(stream)
@@ -39,6 +42,19 @@ func serve(count int) error {
 		return status.Error(codes.Unimplemented, method)
 	}
 	server := grpc.NewServer(grpc.ForceServerCodec(raw{}), grpc.UnknownServiceHandler(answer))
+	return run(server)
+}
+
+// Serves health and reflection, which describes google.rpc as well.
+func describe() error {
+	server := grpc.NewServer()
+	healthpb.RegisterHealthServer(server, grpchealth.NewServer())
+	reflection.Register(server)
+	return run(server)
+}
+
+// Listens on free ports, which it prints as our servers do, until SIGTERM.
+func run(server *grpc.Server) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err

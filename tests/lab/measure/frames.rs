@@ -5,13 +5,13 @@ use harness::cases::{H2_DIFFERS, cases, play};
 
 use crate::measure::{
     measurement::Measurement,
-    server_under_test::{GREETER, ServerUnderTest, Side},
+    server_under_test::{ECHO, ServerUnderTest, Side},
 };
 
 pub(crate) async fn frames(side: Side) -> Measurement {
     // Many, because each case that goes wrong waits for what does not come.
     const AT_ONCE: usize = 64;
-    let subject = ServerUnderTest::start(side, GREETER).await;
+    let subject = ServerUnderTest::start(side, ECHO).await;
     let cases: Vec<_> = (cases().into_iter())
         .filter(|case| !in_h2(case.name))
         .collect();

@@ -38,6 +38,11 @@ pub(crate) const ROUTE_GUIDE: Setup<'_> = Setup {
     ..GREETER
 };
 
+pub(crate) const ECHO: Setup<'_> = Setup {
+    binary: "echo",
+    ..GREETER
+};
+
 /// A running server.
 #[derive(Debug)]
 pub(crate) struct ServerUnderTest {

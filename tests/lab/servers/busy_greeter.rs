@@ -12,7 +12,7 @@ const APP: App<greeter::Settings> = App {
     about: "A Greeter with work to do",
     listen_port: 0,
     build: |_, _| {
-        let services = Services::described_by(proto::FILE_DESCRIPTOR_SET);
+        let services = Services::described_by(proto::helloworld::FILE_DESCRIPTOR_SET);
         Box::pin(ready(Ok(
             services.add_service(GreeterServer::new(busy::Busy::new()))
         )))

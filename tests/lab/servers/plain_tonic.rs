@@ -196,7 +196,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<RouteGuideServer<Service>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(proto::helloworld::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(proto::routeguide::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let mut server = Server::builder();
     if let (Some(cert), Some(key)) = (flags.tls_cert, flags.tls_key) {
@@ -215,6 +216,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let router = server
         .add_service(health)
         .add_service(reflection)
+        .add_service(echo::server())
         .add_service(RouteGuideServer::new(service.clone()));
     let router = match flags.busy {
         true => router.add_service(GreeterServer::new(busy::Busy::new())),

@@ -38,7 +38,12 @@ routeguide.RouteSummary.point_count = 1 Int32";
 
 #[test]
 fn names_and_numbers_are_those_of_the_public_protos() {
-    let set = FileDescriptorSet::decode(proto::FILE_DESCRIPTOR_SET).expect("a descriptor set");
+    // Sets in a row are one set.
+    let sets = [
+        proto::helloworld::FILE_DESCRIPTOR_SET,
+        proto::routeguide::FILE_DESCRIPTOR_SET,
+    ];
+    let set = FileDescriptorSet::decode(sets.concat().as_slice()).expect("a descriptor set");
     let mut found = BTreeSet::new();
     for file in &set.file {
         for service in &file.service {

@@ -61,13 +61,20 @@ impl fmt::Debug for Services {
 }
 
 impl Services {
-    /// Nothing yet. `descriptors` is the encoded `FileDescriptorSet` of what will be served: server
-    /// reflection, metrics and the limits of each method are made of it.
+    /// Nothing yet. `descriptors` is an encoded `google.protobuf.FileDescriptorSet`: the files of what will be
+    /// served, and all that they import.
+    ///
+    /// Of the services in it, those that are added have methods, with metrics and limits of their own. Server
+    /// reflection describes every file as it is given, so a file belongs here if its services are added, or
+    /// if its messages go out in a `google.protobuf.Any`. The chassis adds the health protocol, both versions
+    /// of reflection's, and `google/rpc/{status,error_details}.proto`, with which tools print the details of a
+    /// refusal; of files with one name, the first is taken. Descriptors that cannot be decoded fail
+    /// [`Server::bind`](crate::Server::bind) where reflection is on.
     pub fn described_by(descriptors: &'static [u8]) -> Self {
         Self::default().and_described_by(descriptors)
     }
 
-    /// Adds the descriptors of further services.
+    /// Adds further descriptors, as [`described_by`](Self::described_by) has them.
     #[must_use]
     pub fn and_described_by(mut self, descriptors: &'static [u8]) -> Self {
         self.descriptors.push(descriptors);
@@ -158,7 +165,9 @@ impl Services {
         for file in sets.flat_map(|set| set.file) {
             for service in &file.service {
                 let name = format!("{}.{}", file.package(), service.name());
-                let added = self.added.iter().position(|added| added.name == name);
+                let Some(added) = self.added.iter().position(|added| added.name == name) else {
+                    continue;
+                };
                 for method in &service.method {
                     let path: Arc<str> = format!("/{name}/{}", method.name()).into();
                     let method = Method {
@@ -181,7 +190,7 @@ impl Services {
     }
 }
 
-/// A method that a descriptor knows, whether or not it is served.
+/// A method that is served, and that a descriptor knows.
 #[derive(Debug)]
 pub(crate) struct Method {
     /// `/package.Service/Method`.
@@ -193,7 +202,7 @@ pub(crate) struct Method {
     /// The span of its calls without a trace.
     untraced: OnceLock<Span>,
     /// Where its service is in the registry.
-    added: Option<usize>,
+    added: usize,
 }
 
 /// What a method is to the limits, to authentication and to the log.
@@ -243,7 +252,7 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// The method that a path names, whether or not it is served.
+    /// The method that a path names.
     pub(crate) fn method(&self, path: &str) -> Option<&Arc<Method>> {
         self.methods.get(path)
     }
@@ -256,14 +265,14 @@ impl Registry {
         compression: Option<Compression>,
         context: &CallContext,
     ) -> ResponseFuture {
-        let Some((method, added)) = method.and_then(|method| Some((method, method.added?))) else {
+        let Some(method) = method else {
             return ready_response(self.unimplemented(context.method()).into_http());
         };
         let Added {
             handler,
             max_request_bytes,
             ..
-        } = &self.added[added];
+        } = &self.added[method.added];
         let allowed = Allowed {
             message_bytes: *max_request_bytes,
             messages: if method.client_streaming { u64::MAX } else { 1 },
