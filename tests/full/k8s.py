@@ -212,7 +212,7 @@ def test_a_pod_lives_and_is_ready_under_every_attack_on_its_memory(deploy, capsy
     answers, container = pod.container.answers, pod.container.id
     limit, with_swap = (int(inspect(container, f".HostConfig.{what}")) for what in ("Memory", "MemorySwap"))
     before = len(answers["readiness"])
-    attack = [BINARIES / "measure", "--alone", "--at", f"{pod.address}:{SERVICES['greeter']}", "memory"]
+    attack = [BINARIES / "lab", "measure", "--alone", "--at", f"{pod.address}:{SERVICES['greeter']}", "memory"]
     found = run(*attack, text=True, timeout=4 * PATIENCE)
     assert found.returncode == 0 and pod.exits == [], (found.stdout, pod.events)
     after = len(answers["readiness"])

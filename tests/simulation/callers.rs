@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use channel::{Channel, Settings, Target};
-use proto::helloworld::{HelloReply, HelloRequest, greeter_client::GreeterClient};
+use echo::pb::{EchoRequest, EchoResponse, echo_client::EchoClient};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::{task::JoinSet, time::sleep};
 use tonic::{Request, Status};
@@ -28,7 +28,7 @@ const KINDS: [Kind; 5] = [
 
 /// One of those who call without a pause.
 struct Caller {
-    client: GreeterClient<Channel>,
+    client: EchoClient<Channel>,
     caller: usize,
     kind: Kind,
     chance: StdRng,
@@ -46,8 +46,8 @@ pub(crate) async fn run(
 ) -> turmoil::Result {
     // For the servers to be there.
     sleep(Duration::from_millis(200)).await;
-    let [once, idempotent] = [&[][..], &["/helloworld.Greeter/SayHello"]]
-        .map(|idempotent| channel(servers, idempotent).map(GreeterClient::new));
+    let [once, idempotent] = [&[][..], &["/grpc.examples.echo.Echo/UnaryEcho"]]
+        .map(|idempotent| channel(servers, idempotent).map(EchoClient::new));
     let (once, idempotent) = (once?, idempotent?);
     let mut callers = JoinSet::new();
     for (index, kind) in KINDS.into_iter().enumerate() {
@@ -96,8 +96,8 @@ impl Caller {
         // Five pauses of a stream.
         let longest = self.longest.as_millis() as u64 / 6;
         let takes = self.chance.random_range(0..=longest);
-        let mut request = Request::new(HelloRequest {
-            name: format!("{number} {takes}"),
+        let mut request = Request::new(EchoRequest {
+            message: format!("{number} {takes}"),
         });
         let deadline =
             self.longest + Duration::from_millis(self.chance.random_range(3_000..=10_000));
@@ -105,12 +105,12 @@ impl Caller {
         let begun = turmoil::sim_elapsed().unwrap_or_default();
         let replies = match self.kind {
             Kind::Once | Kind::Idempotent => {
-                let reply = self.client.say_hello(request).await;
+                let reply = self.client.unary_echo(request).await;
                 reply.map(|reply| vec![reply.into_inner(); 5])
             }
             Kind::Stream => self.stream(request).await,
         };
-        let hello = HelloReply {
+        let hello = EchoResponse {
             message: format!("Hello {number}"),
         };
         let outcome = match replies {
@@ -129,10 +129,10 @@ impl Caller {
         });
     }
 
-    async fn stream(&mut self, request: Request<HelloRequest>) -> Result<Vec<HelloReply>, Status> {
+    async fn stream(&mut self, request: Request<EchoRequest>) -> Result<Vec<EchoResponse>, Status> {
         let mut stream = self
             .client
-            .say_hello_stream_reply(request)
+            .server_streaming_echo(request)
             .await?
             .into_inner();
         let mut replies = Vec::new();

@@ -75,7 +75,7 @@ async fn ask(server: usize) -> Answer {
     }
 }
 
-/// Begins a call of the health service, with the request for the Greeter's.
+/// Begins a call of the health service, with the request for that of Echo.
 async fn begin(
     stream: TcpStream,
     method: &str,

@@ -1,4 +1,4 @@
-//! The servers: the chassis as it is, with a Greeter that writes down what it is asked to do.
+//! The servers: the chassis as it is, with an Echo that writes down what it is asked to do.
 
 use std::{
     future::ready,
@@ -8,9 +8,9 @@ use std::{
 };
 
 use chassis::{App, Config, Dependency, Error, Invocation, Runtime, Server, Services};
-use proto::helloworld::{
-    HelloReply, HelloRequest,
-    greeter_server::{Greeter, GreeterServer},
+use echo::pb::{
+    EchoRequest, EchoResponse,
+    echo_server::{Echo, EchoServer},
 };
 use tokio::{sync::Notify, time::sleep};
 use tokio_stream::Stream;
@@ -22,7 +22,7 @@ use crate::{
 };
 
 pub(crate) const PORT: u16 = 9000;
-pub(crate) const SERVICE: &str = "helloworld.Greeter";
+pub(crate) const SERVICE: &str = "grpc.examples.echo.Echo";
 
 pub(crate) fn name(server: usize) -> String {
     format!("server-{server}")
@@ -76,12 +76,11 @@ pub(crate) async fn run(
         let runtime = Runtime::new("simulated");
         *locked(&strings.dependency) = Some(runtime.dependency("store").required_by(SERVICE));
         strings.say_how_it_is();
-        let greeter = GreeterServer::new(Counting {
+        let greeter = EchoServer::new(Counting {
             number,
             record: record.clone(),
         });
-        let services =
-            Services::described_by(proto::helloworld::FILE_DESCRIPTOR_SET).add_service(greeter);
+        let services = Services::described_by(echo::pb::FILE_DESCRIPTOR_SET).add_service(greeter);
         let server = Server::bind("simulated", &config, services, runtime).await;
         let server = server.map_err(|error| error.to_string())?;
         let up = turmoil::sim_elapsed().unwrap_or_default();
@@ -139,14 +138,14 @@ struct Counting {
     record: Shared,
 }
 
-type Replies = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
+type Replies = Pin<Box<dyn Stream<Item = Result<EchoResponse, Status>> + Send>>;
 
 impl Counting {
     /// Reads who is to be greeted: the number of the call, and how long its handler, or each pause of its stream, is
     /// to take.
-    fn begin(&self, request: &HelloRequest) -> Result<(u64, Duration), Status> {
+    fn begin(&self, request: &EchoRequest) -> Result<(u64, Duration), Status> {
         let wrong = || Status::invalid_argument("expected NUMBER MILLISECONDS");
-        let (number, milliseconds) = request.name.split_once(' ').ok_or_else(wrong)?;
+        let (number, milliseconds) = request.message.split_once(' ').ok_or_else(wrong)?;
         let number = number.parse().map_err(|_| wrong())?;
         let milliseconds = milliseconds.parse().map_err(|_| wrong())?;
         let now = turmoil::sim_elapsed().unwrap_or_default();
@@ -160,29 +159,29 @@ impl Counting {
     }
 }
 
-fn reply(number: u64) -> HelloReply {
-    HelloReply {
+fn reply(number: u64) -> EchoResponse {
+    EchoResponse {
         message: format!("Hello {number}"),
     }
 }
 
 #[tonic::async_trait]
-impl Greeter for Counting {
-    type SayHelloStreamReplyStream = Replies;
-    type SayHelloBidiStreamStream = Replies;
+impl Echo for Counting {
+    type ServerStreamingEchoStream = Replies;
+    type BidirectionalStreamingEchoStream = Replies;
 
-    async fn say_hello(
+    async fn unary_echo(
         &self,
-        request: Request<HelloRequest>,
-    ) -> Result<Response<HelloReply>, Status> {
+        request: Request<EchoRequest>,
+    ) -> Result<Response<EchoResponse>, Status> {
         let (number, takes) = self.begin(request.get_ref())?;
         sleep(takes).await;
         Ok(Response::new(reply(number)))
     }
 
-    async fn say_hello_stream_reply(
+    async fn server_streaming_echo(
         &self,
-        request: Request<HelloRequest>,
+        request: Request<EchoRequest>,
     ) -> Result<Response<Replies>, Status> {
         let (number, pause) = self.begin(request.get_ref())?;
         Ok(Response::new(Box::pin(async_stream::stream! {
@@ -193,14 +192,21 @@ impl Greeter for Counting {
         })))
     }
 
-    async fn say_hello_bidi_stream(
+    async fn client_streaming_echo(
         &self,
-        request: Request<Streaming<HelloRequest>>,
+        _: Request<Streaming<EchoRequest>>,
+    ) -> Result<Response<EchoResponse>, Status> {
+        Err(Status::unimplemented("no caller makes it"))
+    }
+
+    async fn bidirectional_streaming_echo(
+        &self,
+        request: Request<Streaming<EchoRequest>>,
     ) -> Result<Response<Replies>, Status> {
         let mut requests = request.into_inner();
         Ok(Response::new(Box::pin(async_stream::try_stream! {
             while let Some(request) = requests.message().await? {
-                yield HelloReply { message: request.name };
+                yield EchoResponse { message: request.message };
             }
         })))
     }
