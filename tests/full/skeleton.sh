@@ -14,7 +14,9 @@ cd "$copy"
 # The commands of the README, as they stand there.
 sed -n '/^<!-- without the samples -->/,/^<!-- end -->/p' README.md | sed -n '/^```sh/,/^```/p' | grep -v '^```' > commands
 [ -s commands ]
-git init -q . && git add -A
+git init -q .
+git add -A
+git -c user.name=copy -c user.email=copy@localhost commit -q -m "The copy"
 bash -euo pipefail commands
 cargo check --quiet --offline --workspace --all-targets
 echo "1 passed, 0 failed"
