@@ -930,7 +930,7 @@ async fn as_many_requests_share_a_connection_to_a_target_as_may() {
             chat.say(&echo::request("chat beside others"));
             chats.push(chat.head().await);
         }
-        let line = format!("grpc_connections {connections}\n");
+        let line = format!("grpc_server_connections {connections}\n");
         let metrics = async || get(server.admin, "/metrics").await.1;
         within(async { while !metrics().await.contains(&line) {} }).await;
     }

@@ -195,7 +195,7 @@ async fn a_handler_that_panics_costs_its_call_and_is_logged_as_internal() {
     assert_eq!(status.code(), Code::Internal);
 
     let (_, metrics) = get(server.admin, "/metrics").await;
-    assert!(metrics.contains("grpc_panics_total 4"), "{metrics}");
+    assert!(metrics.contains("grpc_server_panics_total 4"), "{metrics}");
     within(server.stopped()).await;
     let lines = log.lines().into_iter();
     let calls = lines.filter(|line| line["message"] == "call");

@@ -56,7 +56,7 @@ async fn watches_and_half_sent_checks_leave_health_to_others() {
         }
         held.push((client, calls));
     }
-    metrics_have(&server, r#"grpc_refused_total{what="call_of_peer"}"#).await;
+    metrics_have(&server, r#"grpc_server_rejected_total{reason="call_of_peer"}"#).await;
     let alb = [("user-agent", "ELB-HealthChecker/2.0")];
     for _ in 0..20 {
         assert_eq!(check(server.addr, &[]).await, Some(Code::Ok));
@@ -119,7 +119,7 @@ async fn a_reply_that_is_not_taken_keeps_its_place_until_it_is_reset() {
     let mut refused = other.call(UNARY, &[]).await;
     refused.say_last(&echo::request("too many"));
     assert_eq!(refused.end().await.code(), Some(Code::Unavailable));
-    metrics_have(&server, "grpc_calls_in_flight 0\n").await;
+    metrics_have(&server, "grpc_server_in_flight 0\n").await;
     let mut served = other.call(UNARY, &[]).await;
     served.say_last(&echo::request("in time"));
     assert_eq!(served.end().await.code(), Some(Code::Ok));
@@ -133,7 +133,7 @@ async fn a_call_that_is_over_leaves_no_task_behind() {
     let mut first = client.call(UNARY, &[]).await;
     first.say_last(&echo::request("the connection is there"));
     first.end().await;
-    metrics_have(&server, "grpc_connections 1\n").await;
+    metrics_have(&server, "grpc_server_connections 1\n").await;
     let before = Handle::current().metrics().num_alive_tasks();
     // The deadline ends the call, and its client leaves the request open: the handler's task waits for what is
     // next in it.
@@ -143,7 +143,7 @@ async fn a_call_that_is_over_leaves_no_task_behind() {
         call.say(&echo::request("detach"));
         held.push(call.head().await);
     }
-    metrics_have(&server, "grpc_calls_in_flight 0\n").await;
+    metrics_have(&server, "grpc_server_in_flight 0\n").await;
     within(async {
         while Handle::current().metrics().num_alive_tasks() > before {
             tokio::task::yield_now().await;
@@ -195,7 +195,7 @@ async fn a_flood_of_frames_that_cost_nothing_ends_the_connection_and_is_told() {
             flood(addr, begin, &frame).await;
         }
     }
-    let reason = r#"grpc_connections_failed_total{reason="control_frames"}"#;
+    let reason = r#"grpc_server_connections_failed_total{reason="control_frames"}"#;
     metrics_have(&server, reason).await;
 }
 

@@ -190,7 +190,7 @@ async fn uploads_that_are_one_too_many_leave_their_connection_alone() {
     upload_into_early_answers(&server, UNARY, &[], "14").await;
     let (_, metrics) = get(server.admin, "/metrics").await;
     assert!(
-        metrics.contains(r#"grpc_refused_total{what="call_of_peer"} 1500"#),
+        metrics.contains(r#"grpc_server_rejected_total{reason="call_of_peer"} 1500"#),
         "{metrics}"
     );
 }

@@ -55,7 +55,7 @@ async fn one_peer_has_its_share_of_the_connections_and_all_have_theirs() {
     }
     let (_, metrics) = get(server.admin, "/metrics").await;
     for refused in ["connection_of_peer", "connection"] {
-        let line = format!(r#"grpc_refused_total{{what="{refused}"}} 1"#);
+        let line = format!(r#"grpc_server_rejected_total{{reason="{refused}"}} 1"#);
         assert!(metrics.contains(&line), "{metrics}");
     }
 
@@ -228,7 +228,7 @@ async fn a_peer_that_stops_reading_its_socket_is_let_go() {
         while !get(server.admin, "/metrics")
             .await
             .1
-            .contains("grpc_connections 0\n")
+            .contains("grpc_server_connections 0\n")
         {}
     })
     .await;

@@ -15,6 +15,7 @@ mod http2;
 mod identity;
 mod legal;
 mod limits;
+mod metrics;
 mod secrets;
 mod semantics;
 mod shutdown;

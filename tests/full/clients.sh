@@ -13,4 +13,4 @@ fi
 tests/full/tools
 tests/full/go/build
 export NODE_PATH=$PWD/target/full/node_modules PATH=$PWD/target/full/venv/bin:$PATH
-exec pytest -q -p no:cacheprovider tests/full/{clients,reflection,interop,legal}.py
+exec pytest -q -p no:cacheprovider tests/full/{clients,metrics,reflection,interop,legal}.py

@@ -7,6 +7,7 @@ cd "$(dirname "$0")/../.."
 
 tests/full/tools
 tests/full/local-images
+[ "${LONG:-}" ] || export LTO=thin
 set -a
 . target/full/images.env
 export PATH=$PWD/target/full/venv/bin:$PATH

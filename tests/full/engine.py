@@ -25,12 +25,13 @@ def output(*command, **options):
 
 def build(name, *arguments):
     """Builds an image as docker/Dockerfile says, and returns its id."""
-    builder = ["--build-arg", f"BUILDER={os.environ['BUILDER']}"] if "BUILDER" in os.environ else []
+    # Docker takes their values from the environment.
+    given = [argument for name in ("BUILDER", "LTO") if name in os.environ for argument in ("--build-arg", name)]
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder, "image")
         # Not --quiet, which says that a command failed and not why.
         command = ["docker", "build", "--iidfile", image, "--file", "docker/Dockerfile", "--target", name]
-        output(*command, *builder, *arguments, ".", timeout=BUILD_PATIENCE)
+        output(*command, *given, *arguments, ".", timeout=BUILD_PATIENCE)
         return image.read_text()
 
 

@@ -9,6 +9,7 @@ tests/full/local-images
 command -v kubectl >/dev/null || tests/full/trixie target/full/trixie kubectl
 # Its dependencies go with nobody else's.
 tests/full/venv checkov
+[ "${LONG:-}" ] || export LTO=thin
 set -a
 . target/full/images.env
 export PATH=$PWD/target/full/venv/bin:$PATH:$PWD/target/full/trixie/usr/bin

@@ -141,8 +141,8 @@ impl ServerUnderTest {
             Counts::Metrics(admin) => {
                 let metrics = page(*admin, "/metrics").await;
                 let ok =
-                    r#"grpc_calls_total{method="/routeguide.RouteGuide/RecordRoute",code="OK"}"#;
-                (value(&metrics, "grpc_calls_in_flight"), value(&metrics, ok))
+                    r#"grpc_server_handled_total{grpc_type="client_stream",grpc_service="routeguide.RouteGuide",grpc_method="RecordRoute",grpc_code="OK"}"#;
+                (value(&metrics, "grpc_server_in_flight"), value(&metrics, ok))
             }
             Counts::OnSignal(lines) => {
                 let line = lines.next_line().await.expect("readable").expect("a line");

@@ -32,7 +32,12 @@ impl Drop for CallRecord {
         let client_reset = exchange.client_reset.load(Relaxed);
         let code = (self.code.filter(|_| !client_reset)).unwrap_or(Code::Cancelled);
         let took = call.began.elapsed();
-        let method = call.kind.method().map(|method| &method.metrics);
+        let method = call.kind.method();
+        if !method.is_some_and(|method| method.is_client_streaming()) {
+            let received = exchange.received.load(Relaxed);
+            call.counts().received.inc_by(received);
+        }
+        let method = method.map(|method| &method.metrics);
         call.shared.metrics.call_ended(method, code, took);
         // A macro, because the level of a tracing event is fixed where it stands.
         macro_rules! line {

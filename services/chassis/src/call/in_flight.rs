@@ -13,7 +13,7 @@ use crate::{
         peer::Peer,
     },
     services::context::CallContext,
-    telemetry::metrics::Refused,
+    telemetry::metrics::{MethodCounts, Refused},
     wire::incoming::Exchange,
 };
 
@@ -78,7 +78,9 @@ impl InFlight {
         place: Place,
     ) -> Arc<Self> {
         peer.call_begins();
-        shared.metrics.calls_in_flight.inc();
+        shared.metrics.in_flight.inc();
+        let method = kind.method().map(|method| &method.metrics);
+        shared.metrics.counts(method).started.inc();
         Arc::new(Self {
             shared,
             peer,
@@ -88,6 +90,12 @@ impl InFlight {
             exchange,
             place,
         })
+    }
+
+    /// What is counted of its method.
+    pub(crate) fn counts(&self) -> &MethodCounts {
+        let method = self.kind.method().map(|method| &method.metrics);
+        self.shared.metrics.counts(method)
     }
 
     /// The span of the call's handler; none where there is no handler of a service's own.
@@ -110,6 +118,6 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.peer.call_ends();
-        self.shared.metrics.calls_in_flight.dec();
+        self.shared.metrics.in_flight.dec();
     }
 }

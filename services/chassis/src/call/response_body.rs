@@ -74,8 +74,10 @@ impl CallBody {
         if let Some(data) = frame.data_ref() {
             let length = |_, prefix: &_| Ok::<_, Infallible>(message_length(prefix));
             let Ok(()) = self.messages.feed(data, length);
-            let sent = &self.termination.record.in_flight.exchange.sent;
-            sent.store(self.messages.complete(), Relaxed);
+            let call = &self.termination.record.in_flight;
+            let complete = self.messages.complete();
+            let before = call.exchange.sent.swap(complete, Relaxed);
+            call.counts().sent.inc_by(complete - before);
         } else if let Some(trailers) = frame.trailers_ref() {
             self.termination.record.note_status(trailers);
         }

@@ -153,7 +153,7 @@ async fn nothing_is_left(shared: &Shared, peer: Arc<Peer>) {
     assert_eq!(calls.len(), 8, "a place among the calls");
     Arc::into_inner(peer).expect("nobody knows the peer");
     let metrics = shared.metrics.text();
-    for none in ["grpc_calls_in_flight 0\n", "grpc_panics_total 0\n"] {
+    for none in ["grpc_server_in_flight 0\n", "grpc_server_panics_total 0\n"] {
         assert!(metrics.contains(none), "{metrics}");
     }
 }

@@ -7,7 +7,7 @@ use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::D
 
 use bytes::Bytes;
 use futures_util::future;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::{Either, Full};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -177,7 +177,7 @@ impl Pages {
         let (status, page) = match path {
             "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
             "/readyz" => readiness(shared, &self.files),
-            "/metrics" => (StatusCode::OK, shared.metrics.text()),
+            "/metrics" => return page(StatusCode::OK, shared.metrics.text(), OPEN_METRICS),
             "/version" => (StatusCode::OK, format!("{} {}\n", self.name, VERSION)),
             _ => (
                 StatusCode::NOT_FOUND,
@@ -188,9 +188,20 @@ impl Pages {
     }
 }
 
+/// Prometheus 3 refuses a page of metrics that does not say what it is.
+/// <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md#overall-structure>
+const OPEN_METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
 fn text(status: StatusCode, text: String) -> Response<Full<Bytes>> {
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    page(status, text, plain)
+}
+
+fn page(status: StatusCode, text: String, content_type: HeaderValue) -> Response<Full<Bytes>> {
     let mut page = Response::new(Full::from(text));
     *page.status_mut() = status;
+    page.headers_mut().insert(CONTENT_TYPE, content_type);
     page
 }
 

@@ -175,7 +175,12 @@ impl Services {
                         role: Role::of(&path),
                         client_streaming: method.client_streaming(),
                         server_streaming: method.server_streaming(),
-                        metrics: MethodMetrics::new(path.clone()),
+                        metrics: MethodMetrics::new(
+                            &name,
+                            method.name(),
+                            method.client_streaming(),
+                            method.server_streaming(),
+                        ),
                         untraced: OnceLock::new(),
                         added,
                     };
@@ -231,6 +236,10 @@ impl Method {
         !self.client_streaming && !self.server_streaming
     }
 
+    pub(crate) fn is_client_streaming(&self) -> bool {
+        self.client_streaming
+    }
+
     /// The span in which the handler of a call runs: what it logs carries the fields. `--log call=off` turns it
     /// off. Calls without a trace share one, since nothing tells them apart and a span costs more than the
     /// handler of a short call.
@@ -280,7 +289,10 @@ impl Registry {
         if method.role == Role::Rpc {
             request.extensions_mut().insert(context.clone());
         }
-        let request = request.map(|body| RequestBody::new(body, compression, allowed));
+        // That of other methods is counted with their calls.
+        let received = (method.metrics.received()).filter(|_| method.client_streaming);
+        let received = received.cloned();
+        let request = request.map(|body| RequestBody::new(body, compression, allowed, received));
         handler.clone().call(request)
     }
 

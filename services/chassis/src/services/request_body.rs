@@ -9,6 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use prometheus_client::metrics::counter::Counter;
 use tokio::task::coop;
 use tonic::Status;
 
@@ -40,6 +41,8 @@ pub struct RequestBody {
     allowed: Allowed,
     refused: Option<Status>,
     inspect: Option<Box<dyn FnMut(bool) + Send>>,
+    /// Counts the messages of a stream as they come.
+    counter: Option<Counter>,
 }
 
 impl fmt::Debug for RequestBody {
@@ -53,6 +56,7 @@ impl RequestBody {
         incoming: Incoming,
         compression: Option<Compression>,
         allowed: Allowed,
+        counter: Option<Counter>,
     ) -> Self {
         let decompressor =
             compression.map(|compression| Decompressor::new(compression, allowed.message_bytes));
@@ -63,6 +67,7 @@ impl RequestBody {
             allowed,
             refused: None,
             inspect: None,
+            counter,
         };
         body.note_end();
         body
@@ -90,7 +95,11 @@ impl RequestBody {
             self.refused = Some(refused);
         }
         let received = &self.incoming.exchange().received;
-        received.store(self.messages.complete(), Relaxed);
+        let complete = self.messages.complete();
+        let before = received.swap(complete, Relaxed);
+        if let Some(counter) = &self.counter {
+            counter.inc_by(complete - before);
+        }
         let Some(decompressor) = &mut self.decompressor else {
             return data;
         };

@@ -12,68 +12,105 @@ use prometheus_client::{
         text::{encode_eof, encode_registry},
     },
     metrics::{
-        counter::Counter, family::Family, gauge::Gauge, histogram::Histogram,
-        histogram::exponential_buckets,
+        counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info,
     },
     registry::{Metric, Registry},
 };
 use tonic::Code;
 
-use crate::{state::dependency::Dependencies, telemetry::logging, wire::status::code_name};
+use crate::{
+    settings::VERSION,
+    state::dependency::Dependencies,
+    telemetry::{logging, process::ProcessCollector},
+};
 
-/// The counts of one process.
+/// The counts of one process, under the names of go-grpc-prometheus where it has one: dashboards and rules know
+/// those. <https://github.com/grpc-ecosystem/go-grpc-middleware/tree/main/providers/prometheus>
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     of_services: ServiceMetrics,
-    calls: Family<Outcome, Counter>,
-    seconds: Family<Label, Histogram, fn() -> Histogram>,
-    refused: Family<Refusal, Counter>,
+    started: Family<MethodLabels, Counter>,
+    handled: Family<Handled, Counter>,
+    received: Family<MethodLabels, Counter>,
+    sent: Family<MethodLabels, Counter>,
+    seconds: Family<MethodLabels, Histogram, fn() -> Histogram>,
+    unknown: MethodMetrics,
+    rejected: Family<Reason, Counter>,
     connections_failed: Family<Reason, Counter>,
-    pub(crate) calls_in_flight: Gauge,
+    pub(crate) in_flight: Gauge,
     connections: Gauge,
     pub(crate) panics: Counter,
     file_problem: Family<Files, Gauge>,
     log_lines_dropped: Gauge,
 }
 
+/// Seconds, from a call that is answered from memory to one that waits for its deadline.
+const BUCKETS: [f64; 19] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0, 30.0, 60.0,
+];
+
+/// A method, by the labels of go-grpc-prometheus.
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Outcome {
-    method: Arc<str>,
-    code: &'static str,
+pub(crate) struct MethodLabels {
+    grpc_type: &'static str,
+    grpc_service: Arc<str>,
+    grpc_method: Arc<str>,
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Label {
-    method: Arc<str>,
+struct Handled {
+    #[prometheus(flatten)]
+    method: MethodLabels,
+    grpc_code: &'static str,
 }
 
 /// What is counted of a method.
 #[derive(Debug)]
 pub(crate) struct MethodMetrics {
-    method: Arc<str>,
+    labels: MethodLabels,
     /// What nearly every call changes, found once: finding it by its labels costs more than all else that is
     /// counted of a call.
-    found: OnceLock<Found>,
+    found: OnceLock<MethodCounts>,
 }
 
+/// The counts of a method.
 #[derive(Debug, Clone)]
-struct Found {
-    seconds: Histogram,
+pub(crate) struct MethodCounts {
+    pub(crate) started: Counter,
+    pub(crate) received: Counter,
+    pub(crate) sent: Counter,
     ok: Counter,
+    seconds: Histogram,
 }
 
 impl MethodMetrics {
-    /// `method` is the path, `/package.Service/Method`.
-    pub(crate) fn new(method: Arc<str>) -> Self {
+    pub(crate) fn new(
+        service: &str,
+        method: &str,
+        client_streaming: bool,
+        server_streaming: bool,
+    ) -> Self {
+        let grpc_type = match (client_streaming, server_streaming) {
+            (false, false) => "unary",
+            (true, false) => "client_stream",
+            (false, true) => "server_stream",
+            (true, true) => "bidi_stream",
+        };
+        let labels = MethodLabels {
+            grpc_type,
+            grpc_service: service.into(),
+            grpc_method: method.into(),
+        };
         let found = OnceLock::new();
-        Self { method, found }
+        Self { labels, found }
     }
-}
 
-#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Refusal {
-    what: &'static str,
+    /// What counts its requests' messages, once a call has begun.
+    pub(crate) fn received(&self) -> Option<&Counter> {
+        self.found.get().map(|counts| &counts.received)
+    }
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -119,13 +156,16 @@ impl Metrics {
         let mut metrics = Self {
             registry: Registry::default(),
             of_services,
-            calls: Family::default(),
-            seconds: Family::new_with_constructor(|| {
-                Histogram::new(exponential_buckets(0.000_25, 4.0, 10))
-            }),
-            refused: Family::default(),
+            started: Family::default(),
+            handled: Family::default(),
+            received: Family::default(),
+            sent: Family::default(),
+            seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            // Callers can make up any number of names.
+            unknown: MethodMetrics::new("unknown", "unknown", false, false),
+            rejected: Family::default(),
             connections_failed: Family::default(),
-            calls_in_flight: Gauge::default(),
+            in_flight: Gauge::default(),
             connections: Gauge::default(),
             panics: Counter::default(),
             file_problem: Family::default(),
@@ -136,35 +176,12 @@ impl Metrics {
     }
 
     fn register(&mut self, dependencies: &Dependencies) {
+        self.register_calls();
         let certificates = self.file_problem("certificates");
         let registry = &mut self.registry;
-        registry.register("grpc_calls", "Calls that have ended", self.calls.clone());
-        registry.register(
-            "grpc_call_seconds",
-            "How long calls took, to the end of their streams",
-            self.seconds.clone(),
-        );
-        registry.register(
-            "grpc_refused",
-            "What a limit has kept out",
-            self.refused.clone(),
-        );
-        registry.register(
-            "grpc_connections_failed",
-            "Connections that were closed for a fault of the peer",
-            self.connections_failed.clone(),
-        );
-        registry.register(
-            "grpc_calls_in_flight",
-            "Calls in progress",
-            self.calls_in_flight.clone(),
-        );
-        registry.register(
-            "grpc_connections",
-            "Open connections",
-            self.connections.clone(),
-        );
-        registry.register("grpc_panics", "Handlers that panicked", self.panics.clone());
+        registry.register_collector(Box::new(ProcessCollector));
+        let version = Info::new(vec![("version", VERSION)]);
+        registry.register("build", "Which build this is", version);
         registry.register(
             "tls_certificate_problem",
             "Whether the certificate files have changed to something that cannot be used",
@@ -187,40 +204,52 @@ impl Metrics {
         );
     }
 
-    /// Counts a call; `method` is None where there is no such method, since callers can make up any
-    /// number of names.
+    fn register_calls(&mut self) {
+        let calls = self.registry.sub_registry_with_prefix("grpc_server");
+        calls.register("started", "Calls that have begun", self.started.clone());
+        let handled = self.handled.clone();
+        calls.register("handled", "Calls that have ended, by their status", handled);
+        calls.register("msg_received", "Messages of requests", self.received.clone());
+        calls.register("msg_sent", "Messages of responses", self.sent.clone());
+        let help = "How long calls took, to the end of their streams";
+        calls.register("handling_seconds", help, self.seconds.clone());
+        calls.register("in_flight", "Calls in progress", self.in_flight.clone());
+        let rejected = self.rejected.clone();
+        calls.register("rejected", "Calls and connections over a limit", rejected);
+        calls.register("connections", "Open connections", self.connections.clone());
+        let help = "Connections that were closed for a fault of the peer";
+        calls.register("connections_failed", help, self.connections_failed.clone());
+        calls.register("panics", "Handlers that panicked", self.panics.clone());
+    }
+
+    /// The counts of a method; without one, those of all that there is not.
+    pub(crate) fn counts<'a>(&'a self, method: Option<&'a MethodMetrics>) -> &'a MethodCounts {
+        let MethodMetrics { labels, found } = method.unwrap_or(&self.unknown);
+        found.get_or_init(|| MethodCounts {
+            started: self.started.get_or_create(labels).clone(),
+            received: self.received.get_or_create(labels).clone(),
+            sent: self.sent.get_or_create(labels).clone(),
+            ok: self.handled(labels, Code::Ok),
+            seconds: self.seconds.get_or_create(labels).clone(),
+        })
+    }
+
+    /// Counts a call that has ended.
     pub(crate) fn call_ended(&self, method: Option<&MethodMetrics>, code: Code, took: Duration) {
-        match method {
-            Some(method) => {
-                let counts = (method.found).get_or_init(|| self.of(method.method.clone()));
-                counts.seconds.observe(took.as_secs_f64());
-                match code {
-                    Code::Ok => _ = counts.ok.inc(),
-                    code => self.count(method.method.clone(), code),
-                }
-            }
-            None => {
-                let other: Arc<str> = "other".into();
-                self.of(other.clone()).seconds.observe(took.as_secs_f64());
-                self.count(other, code);
-            }
-        }
-    }
-
-    fn count(&self, method: Arc<str>, code: Code) {
-        let code = code_name(code);
-        self.calls.get_or_create(&Outcome { method, code }).inc();
-    }
-
-    fn of(&self, method: Arc<str>) -> Found {
-        let ok = Outcome {
-            method: method.clone(),
-            code: code_name(Code::Ok),
+        let counts = self.counts(method);
+        counts.seconds.observe(took.as_secs_f64());
+        match code {
+            Code::Ok => counts.ok.inc(),
+            code => self.handled(&method.unwrap_or(&self.unknown).labels, code).inc(),
         };
-        Found {
-            seconds: self.seconds.get_or_create(&Label { method }).clone(),
-            ok: self.calls.get_or_create(&ok).clone(),
-        }
+    }
+
+    fn handled(&self, method: &MethodLabels, code: Code) -> Counter {
+        let of_code = Handled {
+            method: method.clone(),
+            grpc_code: go_code(code),
+        };
+        self.handled.get_or_create(&of_code).clone()
     }
 
     /// Counts an open connection until the result is dropped.
@@ -229,8 +258,8 @@ impl Metrics {
     }
 
     pub(crate) fn refuse(&self, what: Refused) {
-        let what = what.name();
-        self.refused.get_or_create(&Refusal { what }).inc();
+        let reason = what.name();
+        self.rejected.get_or_create(&Reason { reason }).inc();
     }
 
     pub(crate) fn connection_failed(&self, reason: &'static str) {
@@ -290,6 +319,30 @@ impl ServiceMetrics {
     fn registry(&self) -> MutexGuard<'_, Registry> {
         // Nothing panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A code as Go spells it, and with it go-grpc-prometheus and the dashboards for it.
+/// <https://pkg.go.dev/google.golang.org/grpc/codes>
+fn go_code(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "Canceled",
+        Code::Unknown => "Unknown",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::DeadlineExceeded => "DeadlineExceeded",
+        Code::NotFound => "NotFound",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Unimplemented => "Unimplemented",
+        Code::Internal => "Internal",
+        Code::Unavailable => "Unavailable",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
     }
 }
 

@@ -3,5 +3,6 @@
 pub(crate) mod json;
 pub(crate) mod logging;
 pub(crate) mod metrics;
+pub(crate) mod process;
 pub(crate) mod throttle;
 pub(crate) mod writer;
