@@ -56,7 +56,11 @@ async fn watches_and_half_sent_checks_leave_health_to_others() {
         }
         held.push((client, calls));
     }
-    metrics_have(&server, r#"grpc_server_rejected_total{reason="call_of_peer"}"#).await;
+    metrics_have(
+        &server,
+        r#"grpc_server_rejected_total{reason="call_of_peer"}"#,
+    )
+    .await;
     let alb = [("user-agent", "ELB-HealthChecker/2.0")];
     for _ in 0..20 {
         assert_eq!(check(server.addr, &[]).await, Some(Code::Ok));

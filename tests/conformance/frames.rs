@@ -68,7 +68,10 @@ async fn every_frame_has_the_reaction_that_http2_and_grpc_require() {
 async fn nothing_is_left(server: &Running, tasks: usize) {
     loop {
         let (_, metrics) = get(server.admin, "/metrics").await;
-        assert!(metrics.contains("grpc_server_panics_total 0\n"), "{metrics}");
+        assert!(
+            metrics.contains("grpc_server_panics_total 0\n"),
+            "{metrics}"
+        );
         let counts = ["grpc_server_in_flight 0\n", "grpc_server_connections 0\n"];
         let none = counts.iter().all(|count| metrics.contains(count));
         if none && Handle::current().metrics().num_alive_tasks() <= tasks {

@@ -16,6 +16,7 @@ mod identity;
 mod legal;
 mod limits;
 mod metrics;
+mod mismatch;
 mod secrets;
 mod semantics;
 mod shutdown;

@@ -385,7 +385,10 @@ async fn background_work_that_panics_turns_health_red_and_says_nothing_of_what_i
     assert!(page.contains("refresh: its task panicked"), "{page}");
     assert!(!page.contains("secret"), "{page}");
     let (_, metrics) = get(server.admin, "/metrics").await;
-    assert!(metrics.contains("\ngrpc_server_panics_total 1\n"), "{metrics}");
+    assert!(
+        metrics.contains("\ngrpc_server_panics_total 1\n"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]

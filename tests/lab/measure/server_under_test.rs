@@ -140,9 +140,11 @@ impl ServerUnderTest {
         match &mut self.counts {
             Counts::Metrics(admin) => {
                 let metrics = page(*admin, "/metrics").await;
-                let ok =
-                    r#"grpc_server_handled_total{grpc_type="client_stream",grpc_service="routeguide.RouteGuide",grpc_method="RecordRoute",grpc_code="OK"}"#;
-                (value(&metrics, "grpc_server_in_flight"), value(&metrics, ok))
+                let ok = r#"grpc_server_handled_total{grpc_type="client_stream",grpc_service="routeguide.RouteGuide",grpc_method="RecordRoute",grpc_code="OK"}"#;
+                (
+                    value(&metrics, "grpc_server_in_flight"),
+                    value(&metrics, ok),
+                )
             }
             Counts::OnSignal(lines) => {
                 let line = lines.next_line().await.expect("readable").expect("a line");

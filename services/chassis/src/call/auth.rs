@@ -11,15 +11,15 @@ use tonic::Status;
 use crate::{
     settings::Error,
     settings::config::Config,
-    state::followed_files::{File, Follow, Followed},
+    state::reloaded_files::{File, Reload, Reloaded},
     wire::certificate::CertificateName,
 };
 
 /// What callers have to show.
 #[derive(Default)]
 pub(crate) struct Auth {
-    tokens: Option<Arc<Followed<Vec<SecretString>>>>,
-    allowed: Option<Arc<Followed<Rules>>>,
+    tokens: Option<Arc<Reloaded<Vec<SecretString>>>>,
+    allowed: Option<Arc<Reloaded<Rules>>>,
 }
 
 /// Which methods are allowed to whom.
@@ -31,11 +31,11 @@ impl Auth {
         let file = |setting, path| vec![File { setting, path }];
         let tokens = config.tokens_file.clone().map(|path| {
             let files = file("TOKENS_FILE", path);
-            Followed::read("tokens", files, |files| parsed(files, tokens_in))
+            Reloaded::read("tokens", files, |files| parsed(files, tokens_in))
         });
         let allowed = config.allow_file.clone().map(|path| {
             let files = file("ALLOW_FILE", path);
-            Followed::read("rules", files, |files| parsed(files, rules_in))
+            Reloaded::read("rules", files, |files| parsed(files, rules_in))
         });
         Ok(Self {
             tokens: tokens.transpose()?.map(Arc::new),
@@ -49,9 +49,9 @@ impl Auth {
     }
 
     /// The files, to be followed.
-    pub(crate) fn files(&self) -> impl Iterator<Item = Arc<dyn Follow>> + use<> {
-        let tokens = self.tokens.clone().map(|files| files as Arc<dyn Follow>);
-        let allowed = self.allowed.clone().map(|files| files as Arc<dyn Follow>);
+    pub(crate) fn files(&self) -> impl Iterator<Item = Arc<dyn Reload>> + use<> {
+        let tokens = self.tokens.clone().map(|files| files as Arc<dyn Reload>);
+        let allowed = self.allowed.clone().map(|files| files as Arc<dyn Reload>);
         tokens.into_iter().chain(allowed)
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod handshake_turns;
 pub(crate) mod http2;
+pub(crate) mod mismatch;
 pub(crate) mod stall_guard;
 pub(crate) mod stream;
 pub(crate) mod tcp;
@@ -17,7 +18,7 @@ use tokio::{
 
 use crate::{
     call::{Shared, peer::Peer, respond},
-    connection::{http2::Ended, tcp::TcpStream, tls::Tls},
+    connection::{http2::Ended, mismatch::Mismatch, tcp::TcpStream, tls::Tls},
     state::lifecycle::{Lifecycle, Phase},
     wire::certificate,
 };
@@ -35,54 +36,76 @@ pub(crate) async fn serve(
     // the room that its handshake took.
     let whole_connection = async {
         let deadline = Instant::now() + *shared.limits.handshake_timeout;
-        if !Box::pin(first_byte(&mut stream, deadline, &shared.lifecycle)).await {
+        let mut first = [0; 8];
+        let first = first_bytes(&mut stream, &mut first, deadline, &shared.lifecycle);
+        let Some(first) = Box::pin(first).await else {
             return;
-        }
+        };
+        let mismatch = mismatch::mismatch(first, tls.is_some());
         if let Err(error) = tcp::set_options(&stream) {
             tracing::debug!(peer = %addr, %error, "socket options");
         }
         let peer = |names| Arc::new(Peer::new(addr, names, &shared.lifecycle, &shared.calls));
         match tls {
-            None => Box::pin(converse(&shared, stream, peer(Vec::new()))).await,
+            None => Box::pin(converse(&shared, stream, peer(Vec::new()), mismatch)).await,
             Some(tls) => match Box::pin(timeout_at(deadline, tls.accept(stream, addr))).await {
                 Ok(Ok(stream)) => {
                     let certificates = stream.get_ref().1.peer_certificates();
                     let names =
                         certificates.and_then(|chain| chain.first().map(certificate::names));
-                    Box::pin(converse(&shared, stream, peer(names.unwrap_or_default()))).await;
+                    let peer = peer(names.unwrap_or_default());
+                    Box::pin(converse(&shared, stream, peer, None)).await;
                 }
-                Ok(Err(error)) => tracing::debug!(peer = %addr, %error, "TLS handshake failed"),
-                Err(_) => tracing::debug!(peer = %addr, "TLS handshake took too long"),
+                Ok(Err(error)) => no_handshake(&shared, addr, &error, mismatch),
+                Err(late) => no_handshake(&shared, addr, &late, mismatch),
             },
         }
     };
     future::select(pin!(whole_connection), pin!(closed)).await;
 }
 
-/// Whether the peer says anything in time. Clients speak first, and one that stays silent would be a
-/// connection for nothing and hold up every drain.
-pub(crate) async fn first_byte(
+/// What the peer sends first, if it sends anything in time. Clients speak first, and one that stays silent
+/// would be a connection for nothing and hold up every drain.
+pub(crate) async fn first_bytes<'a>(
     stream: &mut TcpStream,
+    first: &'a mut [u8],
     deadline: Instant,
     lifecycle: &Lifecycle,
-) -> bool {
+) -> Option<&'a [u8]> {
     // For what has been sent and not yet arrived.
     const WHEN_DRAINING: Duration = Duration::from_millis(500);
 
-    let mut first = [0];
-    let spoken = timeout_at(deadline, stream.peek(&mut first));
     let too_late = async {
         lifecycle.reached(Phase::Draining).await;
         sleep(WHEN_DRAINING).await;
     };
-    matches!(
-        future::select(pin!(spoken), pin!(too_late)).await,
-        Either::Left((Ok(Ok(1)), _))
-    )
+    let count = {
+        let spoken = timeout_at(deadline, stream.peek(first));
+        match future::select(pin!(spoken), pin!(too_late)).await {
+            Either::Left((Ok(Ok(count)), _)) => count,
+            _ => 0,
+        }
+    };
+    (count > 0).then(|| &first[..count])
+}
+
+/// Counts a connection that did not get beyond its TLS handshake, and warns of it.
+fn no_handshake(
+    shared: &Shared,
+    peer: SocketAddr,
+    error: &dyn std::error::Error,
+    mismatch: Option<Mismatch>,
+) {
+    let reason = mismatch.map_or("tls_handshake", |mismatch| mismatch.reason);
+    shared.metrics.connection_failed(reason);
+    if let Some(suppressed) = shared.warnings.pass(reason) {
+        let hint = mismatch.map(|mismatch| mismatch.hint);
+        tracing::warn!(reason, %peer, %error, hint, suppressed, "TLS handshake failed");
+    }
 }
 
 /// Serves HTTP/2, and says why it ended if that was not the peer's will.
-async fn converse<T>(shared: &Arc<Shared>, stream: T, peer: Arc<Peer>)
+async fn converse<T>(shared: &Arc<Shared>, stream: T, peer: Arc<Peer>, mismatch: Option<Mismatch>)
 where
     T: AsyncRead + AsyncWrite + Send + Unpin,
 {
@@ -91,19 +114,21 @@ where
         move |request| respond(shared, peer, request)
     });
     if let Err(why) = ended.await {
-        failed(shared, &peer, &why);
+        failed(shared, &peer, &why, mismatch);
     }
 }
 
 /// Counts a connection that has failed, and warns of it if that is not the network's doing.
-pub(crate) fn failed(shared: &Shared, peer: &Peer, why: &Ended) {
+pub(crate) fn failed(shared: &Shared, peer: &Peer, why: &Ended, mismatch: Option<Mismatch>) {
     let peer = peer.addr();
-    let Some(reason) = why.reason() else {
+    let mismatched = mismatch.map(|mismatch| mismatch.reason);
+    let Some(reason) = mismatched.or_else(|| why.reason()) else {
         return tracing::debug!(peer, %why, "connection lost");
     };
     shared.metrics.connection_failed(reason);
     if let Some(suppressed) = shared.warnings.pass(reason) {
-        tracing::warn!(reason, peer, %why, suppressed, "connection closed");
+        let hint = mismatch.map(|mismatch| mismatch.hint);
+        tracing::warn!(reason, peer, %why, hint, suppressed, "connection closed");
     }
 }
 
@@ -119,7 +144,7 @@ mod tests {
         time::Instant,
     };
 
-    use super::first_byte;
+    use super::first_bytes;
     use crate::connection::tcp::set_options;
     use crate::state::lifecycle::{Lifecycle, Phase};
 
@@ -135,12 +160,13 @@ mod tests {
         for says in [b"PRI".as_slice(), b""] {
             let mut peer = TcpStream::connect(addr).await.expect("queued");
             let (mut stream, _) = listener.accept().await.expect("accepted");
+            let mut first = [0];
             let (heard, said) = join!(
-                first_byte(&mut stream, deadline, &draining),
+                first_bytes(&mut stream, &mut first, deadline, &draining),
                 peer.write_all(says)
             );
             said.expect("sent");
-            assert_eq!(heard, !says.is_empty());
+            assert_eq!(heard.is_some(), !says.is_empty());
         }
     }
 

@@ -12,13 +12,13 @@ use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use crate::{
     connection::{handshake_turns::Turns, tcp::TcpStream},
     settings::{Error, config::Config},
-    state::followed_files::{File, Follow, Followed},
+    state::reloaded_files::{File, Reload, Reloaded},
 };
 
 /// What is presented to clients now, and the files that it came from.
 #[derive(Clone)]
 pub(crate) struct Tls {
-    config: Arc<Followed<ServerConfig>>,
+    config: Arc<Reloaded<ServerConfig>>,
     /// The handshakes that may go on at once. Of thousands of clients that come back together, some
     /// are served while the others wait, where all would run out of time together.
     handshakes: Arc<Turns>,
@@ -41,7 +41,7 @@ impl Tls {
             let path = path?;
             Some(File { setting, path })
         });
-        let config = Followed::read("certificates", files.collect(), server_config)?;
+        let config = Reloaded::read("certificates", files.collect(), server_config)?;
         Ok(Some(Self {
             config: Arc::new(config),
             handshakes: Arc::new(Turns::each(share)),
@@ -62,7 +62,7 @@ impl Tls {
     }
 
     /// The files, to be followed.
-    pub(crate) fn files(&self) -> Arc<dyn Follow> {
+    pub(crate) fn files(&self) -> Arc<dyn Reload> {
         self.config.clone()
     }
 }

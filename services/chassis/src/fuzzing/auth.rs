@@ -39,7 +39,7 @@ pub fn auth(data: &[u8]) {
         fs::write(rules, then[1]).expect("a file");
         let looked: Vec<_> = auth
             .files()
-            .map(|file| (file.look(), file.problem()))
+            .map(|file| (file.reload_if_changed(), file.problem()))
             .collect();
         let new = (read_tokens(then[0], tokens), read_rules(then[1], rules));
         let outcome = |at: usize, new: Option<&String>| {

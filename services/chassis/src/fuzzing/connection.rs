@@ -158,7 +158,7 @@ async fn nothing_is_left(shared: &Shared, peer: Arc<Peer>) {
     }
 }
 
-/// The peer, as it first_byte.
+/// The peer, as the input has it.
 struct Speaker<'a> {
     script: &'a Script<'a>,
     writing: WriteHalf<DuplexStream>,

@@ -155,7 +155,12 @@ impl Request {
     /// What a service gets of this request in these pieces.
     fn play(&self, cuts: &[u8]) -> Got {
         let (by_hand, incoming) = ByHand::new();
-        let mut body = pin!(RequestBody::new(incoming, self.compression, self.allowed, None));
+        let mut body = pin!(RequestBody::new(
+            incoming,
+            self.compression,
+            self.allowed,
+            None
+        ));
         let mut got = Got {
             data: Vec::new(),
             code: Code::Ok,

@@ -27,14 +27,14 @@ use crate::{
         response_body::{CallBody, ResponseBody},
     },
     connection::{
-        self, first_byte, http2,
+        self, first_bytes, http2,
         stall_guard::StallGuard,
         tcp::{TcpStream, set_options},
     },
     settings::VERSION,
     state::{
-        followed_files::{self, AllFollowed},
         lifecycle::Phase,
+        reloaded_files::{self, ReloadedFiles},
     },
     wire::incoming::Incoming,
 };
@@ -43,7 +43,7 @@ use crate::{
 struct Pages {
     name: &'static str,
     shared: Arc<Shared>,
-    files: AllFollowed,
+    files: ReloadedFiles,
 }
 
 /// Serves one connection, HTTP/1.1 or HTTP/2, until the peer is done with it, or the process is.
@@ -52,7 +52,7 @@ struct Pages {
 pub(crate) async fn serve(
     name: &'static str,
     shared: Arc<Shared>,
-    files: AllFollowed,
+    files: ReloadedFiles,
     stream: TcpStream,
     addr: SocketAddr,
 ) {
@@ -68,7 +68,9 @@ pub(crate) async fn serve(
 async fn converse(pages: Arc<Pages>, mut stream: TcpStream, addr: SocketAddr) {
     let shared = &pages.shared;
     let deadline = Instant::now() + *shared.limits.handshake_timeout;
-    if !first_byte(&mut stream, deadline, &shared.lifecycle).await {
+    let mut first = [0];
+    let first = first_bytes(&mut stream, &mut first, deadline, &shared.lifecycle);
+    if first.await.is_none() {
         return;
     }
     if let Err(error) = set_options(&stream) {
@@ -89,7 +91,7 @@ async fn converse(pages: Arc<Pages>, mut stream: TcpStream, addr: SocketAddr) {
             move |request| page_or_call(pages, peer, request)
         });
         if let Err(why) = served.await {
-            connection::failed(shared, &peer, &why);
+            connection::failed(shared, &peer, &why, None);
         }
     } else {
         let too_old = sleep(*shared.limits.max_connection_age);
@@ -100,7 +102,7 @@ async fn converse(pages: Arc<Pages>, mut stream: TcpStream, addr: SocketAddr) {
     }
 }
 
-/// Whether the peer first_byte HTTP/2, and the stream from its beginning.
+/// Whether the peer speaks HTTP/2, and the stream from its beginning.
 async fn protocol(
     mut stream: TcpStream,
 ) -> io::Result<(bool, impl AsyncRead + AsyncWrite + Send + Unpin)> {
@@ -206,7 +208,7 @@ fn page(status: StatusCode, text: String, content_type: HeaderValue) -> Response
 }
 
 /// Whether calls should come here, and what else a person should know.
-fn readiness(shared: &Shared, files: &AllFollowed) -> (StatusCode, String) {
+fn readiness(shared: &Shared, files: &ReloadedFiles) -> (StatusCode, String) {
     let (phase, dependencies) = (shared.lifecycle.phase(), &shared.dependencies);
     let status = match (phase, dependencies.missing()) {
         (Phase::Serving, None) => StatusCode::OK,
@@ -215,7 +217,7 @@ fn readiness(shared: &Shared, files: &AllFollowed) -> (StatusCode, String) {
     let text = format!(
         "{phase}\n{}{}",
         dependencies.lines(),
-        followed_files::problems(files)
+        reloaded_files::problems(files)
     );
     (status, text)
 }

@@ -36,8 +36,8 @@ use crate::{
     services::{Services, health::Health, reflection, runtime::Runtime},
     settings::{Error, config::Config},
     state::{
-        followed_files::{self, AllFollowed},
         lifecycle::{Lifecycle, Phase},
+        reloaded_files::{self, ReloadedFiles},
     },
     telemetry::throttle::Throttle,
 };
@@ -55,7 +55,7 @@ pub struct Server {
     for_grpc: Arc<Shared>,
     for_admin: Arc<Shared>,
     tls: Option<Tls>,
-    files: AllFollowed,
+    files: ReloadedFiles,
     lame_duck: Duration,
     drain_timeout: Duration,
     _closes: Closes,
@@ -197,12 +197,12 @@ impl Server {
             let gauge = for_grpc.metrics.file_problem(what);
             gauge.set((!is_used).into());
         };
-        let follow_files = followed_files::follow(files.clone(), report);
+        let poll_files = reloaded_files::poll(files.clone(), report);
 
         lifecycle.enter(Phase::Serving);
         select! {
             _ = async { join!(stop, grpc, admin) } => {}
-            () = follow_files => {}
+            () = poll_files => {}
         }
     }
 }

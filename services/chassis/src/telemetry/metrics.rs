@@ -11,9 +11,7 @@ use prometheus_client::{
         EncodeLabelSet,
         text::{encode_eof, encode_registry},
     },
-    metrics::{
-        counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info,
-    },
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::{Metric, Registry},
 };
 use tonic::Code;
@@ -47,8 +45,8 @@ pub(crate) struct Metrics {
 
 /// Seconds, from a call that is answered from memory to one that waits for its deadline.
 const BUCKETS: [f64; 19] = [
-    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-    5.0, 10.0, 30.0, 60.0,
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
 
 /// A method, by the labels of go-grpc-prometheus.
@@ -209,7 +207,11 @@ impl Metrics {
         calls.register("started", "Calls that have begun", self.started.clone());
         let handled = self.handled.clone();
         calls.register("handled", "Calls that have ended, by their status", handled);
-        calls.register("msg_received", "Messages of requests", self.received.clone());
+        calls.register(
+            "msg_received",
+            "Messages of requests",
+            self.received.clone(),
+        );
         calls.register("msg_sent", "Messages of responses", self.sent.clone());
         let help = "How long calls took, to the end of their streams";
         calls.register("handling_seconds", help, self.seconds.clone());
@@ -240,7 +242,9 @@ impl Metrics {
         counts.seconds.observe(took.as_secs_f64());
         match code {
             Code::Ok => counts.ok.inc(),
-            code => self.handled(&method.unwrap_or(&self.unknown).labels, code).inc(),
+            code => self
+                .handled(&method.unwrap_or(&self.unknown).labels, code)
+                .inc(),
         };
     }
 

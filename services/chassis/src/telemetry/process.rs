@@ -33,7 +33,10 @@ impl Stat {
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
         // The second field, the name, may have spaces and parentheses.
         let fields = stat.rsplit_once(") ")?.1;
-        let fields: Vec<u64> = fields.split(' ').map(|field| field.trim().parse().unwrap_or(0)).collect();
+        let fields: Vec<u64> = fields
+            .split(' ')
+            .map(|field| field.trim().parse().unwrap_or(0))
+            .collect();
         // The first of these is the third of the page.
         let field = |number: usize| fields.get(number - 3).copied();
         Some(Self {
@@ -66,20 +69,50 @@ impl Collector for ProcessCollector {
         };
         let seconds = |ticks: u64| ticks as f64 / clock_ticks_per_second() as f64;
         let cpu = ConstCounter::new(seconds(stat.cpu_ticks));
-        add("process_cpu", "CPU time, user and system", Some(Unit::Seconds), &cpu)?;
+        add(
+            "process_cpu",
+            "CPU time, user and system",
+            Some(Unit::Seconds),
+            &cpu,
+        )?;
         let resident = gauge(stat.resident_pages * page_size() as u64);
-        add("process_resident_memory", "Resident memory", Some(Unit::Bytes), &resident)?;
+        add(
+            "process_resident_memory",
+            "Resident memory",
+            Some(Unit::Bytes),
+            &resident,
+        )?;
         let size = gauge(stat.virtual_bytes);
-        add("process_virtual_memory", "Virtual memory", Some(Unit::Bytes), &size)?;
+        add(
+            "process_virtual_memory",
+            "Virtual memory",
+            Some(Unit::Bytes),
+            &size,
+        )?;
         add("process_threads", "Threads", None, &gauge(stat.threads))?;
         if let Some(boot) = boot_time() {
             let start = ConstGauge::new(boot as f64 + seconds(stat.start_ticks));
-            add("process_start_time", "Start, in Unix time", Some(Unit::Seconds), &start)?;
+            add(
+                "process_start_time",
+                "Start, in Unix time",
+                Some(Unit::Seconds),
+                &start,
+            )?;
         }
         // One is that of the folder itself.
         let open = fs::read_dir("/proc/self/fd").map_or(0, |files| files.count().saturating_sub(1));
-        add("process_open_fds", "Open file descriptors", None, &gauge(open as u64))?;
+        add(
+            "process_open_fds",
+            "Open file descriptors",
+            None,
+            &gauge(open as u64),
+        )?;
         let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        add("process_max_fds", "Most file descriptors", None, &gauge(most))
+        add(
+            "process_max_fds",
+            "Most file descriptors",
+            None,
+            &gauge(most),
+        )
     }
 }

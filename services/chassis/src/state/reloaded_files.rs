@@ -1,7 +1,8 @@
-//! Files that may change while the server runs: certificates, tokens, rules.
+//! Files that are reloaded when they change: certificates, tokens, rules.
 //!
-//! They are followed by reading them, because that works on every file system and for Kubernetes, which
-//! changes none of the files but a link to their folder.
+//! They are polled, not watched: that works on every file system, and in Kubernetes, which replaces a symbolic
+//! link to the folder of a mounted Secret and none of its files.
+//! <https://kubernetes.io/docs/concepts/configuration/secret/#mounted-secrets-are-updated-automatically>
 
 use std::{
     fmt, fs, iter,
@@ -24,8 +25,8 @@ pub(crate) struct File {
 }
 
 impl File {
-    /// The error that this problem with the file is. What was read is to be no part of it: there may be a
-    /// secret in the file, or another file than was meant.
+    /// An error that names the setting and the file. It must not quote what was read: the file may hold a
+    /// secret, or may be another one than was meant.
     pub(crate) fn problem(&self, problem: &dyn fmt::Display) -> Error {
         format!("{self}: {problem}").into()
     }
@@ -42,29 +43,28 @@ impl fmt::Display for File {
     }
 }
 
-/// Makes something of files and what is in them.
-type Make<T> = fn(&[(&File, &[u8])]) -> Result<T, Error>;
+/// Parses files and their contents.
+type Parse<T> = fn(&[(&File, &[u8])]) -> Result<T, Error>;
 
-/// What was last made of some files.
-pub(crate) struct Followed<T> {
+/// A value that is parsed from files, and replaced when they change.
+pub(crate) struct Reloaded<T> {
     what: &'static str,
     files: Vec<File>,
-    make: Make<T>,
+    parse: Parse<T>,
     state: Mutex<State<T>>,
 }
 
 struct State<T> {
     current: Arc<T>,
-    /// What was last read, or why it could not be.
-    seen: Seen,
-    /// Why what is in the files now is not what is used.
+    last_read: Contents,
+    /// Why the files, as they are now, are not in use.
     problem: Option<String>,
 }
 
-/// What is in some files, or why they could not be read.
-type Seen = Result<Vec<SecretSlice<u8>>, String>;
+/// The contents of the files, or why they could not be read.
+type Contents = Result<Vec<SecretSlice<u8>>, String>;
 
-fn is_the_same(a: &Seen, b: &Seen) -> bool {
+fn is_unchanged(a: &Contents, b: &Contents) -> bool {
     fn exposed(contents: &[SecretSlice<u8>]) -> impl Iterator<Item = &[u8]> {
         contents.iter().map(SecretSlice::expose_secret)
     }
@@ -75,24 +75,28 @@ fn is_the_same(a: &Seen, b: &Seen) -> bool {
     }
 }
 
-impl<T> Followed<T> {
+impl<T> Reloaded<T> {
     /// Reads the files for the first time; `what` is what they hold, in the plural.
-    pub(crate) fn read(what: &'static str, files: Vec<File>, make: Make<T>) -> Result<Self, Error> {
+    pub(crate) fn read(
+        what: &'static str,
+        files: Vec<File>,
+        parse: Parse<T>,
+    ) -> Result<Self, Error> {
         let contents = read(&files)?;
         let state = State {
-            current: Arc::new(make(&pairs(&files, &contents))?),
-            seen: Ok(contents),
+            current: Arc::new(parse(&pairs(&files, &contents))?),
+            last_read: Ok(contents),
             problem: None,
         };
         Ok(Self {
             what,
             files,
-            make,
+            parse,
             state: Mutex::new(state),
         })
     }
 
-    /// What is used now.
+    /// The value in use.
     pub(crate) fn current(&self) -> Arc<T> {
         self.state().current.clone()
     }
@@ -103,20 +107,20 @@ impl<T> Followed<T> {
     }
 }
 
-/// Files that are followed, whatever is made of them.
-pub(crate) trait Follow: Send + Sync {
-    /// What is in them, in the plural.
+/// Files that are reloaded, whatever is parsed from them.
+pub(crate) trait Reload: Send + Sync {
+    /// What they hold, in the plural, for the log.
     fn what(&self) -> &'static str;
 
-    /// Why what is in the files now is not what is used.
+    /// Why the files, as they are now, are not in use.
     fn problem(&self) -> Option<String>;
 
-    /// Reads them anew; returns what came of it, if they have changed. If what is in them cannot be used,
-    /// what was there before is.
-    fn look(&self) -> Option<Result<(), String>>;
+    /// Reads them, and if they have changed, parses them and returns the outcome. Where that fails, the previous
+    /// value stays in use.
+    fn reload_if_changed(&self) -> Option<Result<(), String>>;
 }
 
-impl<T: Send + Sync> Follow for Followed<T> {
+impl<T: Send + Sync> Reload for Reloaded<T> {
     fn what(&self) -> &'static str {
         self.what
     }
@@ -125,28 +129,32 @@ impl<T: Send + Sync> Follow for Followed<T> {
         self.state().problem.clone()
     }
 
-    fn look(&self) -> Option<Result<(), String>> {
-        let seen = read(&self.files).map_err(|error| error.to_string());
-        if is_the_same(&self.state().seen, &seen) {
+    fn reload_if_changed(&self) -> Option<Result<(), String>> {
+        let contents = read(&self.files).map_err(|error| error.to_string());
+        if is_unchanged(&self.state().last_read, &contents) {
             return None;
         }
-        let made = seen.as_ref().map_err(String::clone).and_then(|contents| {
-            (self.make)(&pairs(&self.files, contents)).map_err(|error| error.to_string())
-        });
+        let parsed = contents
+            .as_ref()
+            .map_err(String::clone)
+            .and_then(|contents| {
+                let files = pairs(&self.files, contents);
+                (self.parse)(&files).map_err(|error| error.to_string())
+            });
         let mut state = self.state();
-        state.seen = seen;
-        let outcome = made.map(|made| state.current = Arc::new(made));
+        state.last_read = contents;
+        let outcome = parsed.map(|parsed| state.current = Arc::new(parsed));
         state.problem = outcome.clone().err();
         Some(outcome)
     }
 }
 
-/// All the files of a server that are followed.
-pub(crate) type AllFollowed = Arc<[Arc<dyn Follow>]>;
+/// All the files of a server that are reloaded.
+pub(crate) type ReloadedFiles = Arc<[Arc<dyn Reload>]>;
 
-/// Why some are not used as they are, a line each.
-pub(crate) fn problems(all: &[Arc<dyn Follow>]) -> String {
-    let problem = |each: &Arc<dyn Follow>| {
+/// Why some are not in use as they are now, one line each.
+pub(crate) fn problems(all: &[Arc<dyn Reload>]) -> String {
+    let problem = |each: &Arc<dyn Reload>| {
         let problem = each.problem()?;
         Some(format!(
             "{} not reloaded, previous in use: {problem}\n",
@@ -156,20 +164,20 @@ pub(crate) fn problems(all: &[Arc<dyn Follow>]) -> String {
     all.iter().filter_map(problem).collect()
 }
 
-/// Follows each of them for ever. One that cannot be read, because it is a pipe, say, holds up no other.
+/// Polls each of them for ever, on its own: a read that blocks, such as one of a pipe, delays no other.
 ///
-/// `report` is told of each kind of file whether it is used as it is.
-pub(crate) async fn follow(all: AllFollowed, report: impl Fn(&'static str, bool)) {
+/// `report` is called at the start and after each change, with what the files hold and whether they are in use.
+pub(crate) async fn poll(all: ReloadedFiles, report: impl Fn(&'static str, bool)) {
     const INTERVAL: Duration = Duration::from_secs(1);
     let each = all.iter().map(async |files| {
         report(files.what(), true);
         loop {
             sleep(INTERVAL).await;
-            let looking = files.clone();
-            // Of a panic, standard error has the text, and the next look may fare better.
-            if let Ok(Some(outcome)) = spawn_blocking(move || looking.look()).await {
+            let polled = files.clone();
+            // A panic has been written to standard error; the next poll may succeed.
+            if let Ok(Some(outcome)) = spawn_blocking(move || polled.reload_if_changed()).await {
                 report(files.what(), outcome.is_ok());
-                say(files.what(), outcome);
+                log_outcome(files.what(), outcome);
             }
         }
     });
@@ -178,7 +186,7 @@ pub(crate) async fn follow(all: AllFollowed, report: impl Fn(&'static str, bool)
     std::future::pending().await
 }
 
-fn say(what: &str, outcome: Result<(), String>) {
+fn log_outcome(what: &str, outcome: Result<(), String>) {
     match outcome {
         Ok(()) => tracing::info!("{what} reloaded"),
         Err(problem) => tracing::warn!(problem, "reload of {what} failed; keeping the previous"),
