@@ -45,7 +45,7 @@ async fn a_call_is_logged_with_all_that_is_known_of_it() {
         (&1.into(), &1.into())
     );
     assert_eq!(line["forwarded_for"], "203.0.113.7");
-    assert_eq!(line["trace_id"], "Root=1-67891233-abcdef012345678912345678");
+    assert_eq!(line["trace_id"], "67891233abcdef012345678912345678");
     assert!(
         line["peer"]
             .as_str()
@@ -64,6 +64,42 @@ async fn a_call_is_logged_with_all_that_is_known_of_it() {
         line["duration_ms"].as_f64().expect("a number") >= 0.0,
         "{line}"
     );
+}
+
+#[tokio::test]
+async fn the_trace_of_the_client_is_logged_beside_that_of_the_load_balancer() {
+    let mut server = Process::start("echo", &[]).await;
+    let amzn = "Root=1-67891233-abcdef012345678912345678";
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let of_client = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let of_balancer = "67891233abcdef012345678912345678";
+    for (headers, expected) in [
+        (vec![], [None, None]),
+        (vec![("x-amzn-trace-id", amzn)], [Some(of_balancer), None]),
+        (vec![("traceparent", parent)], [Some(of_client), None]),
+        (
+            vec![("traceparent", parent), ("x-amzn-trace-id", amzn)],
+            [Some(of_client), Some(of_balancer)],
+        ),
+        (
+            vec![
+                ("traceparent", "00-no\t-trace-01"),
+                ("x-amzn-trace-id", "Root=0"),
+            ],
+            [None, None],
+        ),
+    ] {
+        let mut request = Request::new(echo::request("traced"));
+        for (name, value) in headers {
+            let value = value.parse().expect("a value");
+            request.metadata_mut().insert(name, value);
+        }
+        let mut client = EchoClient::new(server.channel());
+        client.unary_echo(request).await.expect("a response");
+        let line = server.log("call").await;
+        let found = ["trace_id", "balancer_trace_id"].map(|field| line[field].as_str());
+        assert_eq!(found, expected, "{line}");
+    }
 }
 
 #[tokio::test]

@@ -56,6 +56,7 @@ pub use state::dependency::Dependency;
 pub use telemetry::{
     logging::{Logging, start_logging},
     metrics::ServiceMetrics,
+    trace_context::TraceId,
 };
 pub use wire::{
     certificate::CertificateName,

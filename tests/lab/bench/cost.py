@@ -16,7 +16,7 @@ import time
 ADDRESS = "127.0.0.1:19000"
 QUICK = sys.argv[1:] == ["--quick"]
 PROFILE = "debug" if QUICK else "release"
-SHORT, LONG = (100, 300) if QUICK else (1000, 6000)
+SHORT, LONG = (0, 20) if QUICK else (1000, 6000)
 TOOLS = {
     "instructions": (["--tool=callgrind", "--callgrind-out-file=/dev/null"], r"Collected : (\d+)"),
     "allocations": (["--tool=dhat", "--dhat-out-file=/dev/null"], r"Total: .* in ([\d,]+) blocks"),
@@ -34,16 +34,18 @@ CALLS = {
 def main():
     build = ["cargo", "build", "--quiet", "--workspace", "--bins"] + ([] if QUICK else ["--release"])
     subprocess.run(build, check=True)
-    dearer = 0
+    counts = dearer = 0
     print("| of a call | counted | at most |\n|---|--:|--:|")
-    for name, (server, path, request, figures) in CALLS.items():
+    for name, (server, path, request, figures) in list(CALLS.items())[: 1 if QUICK else None]:
         for what, most in zip(TOOLS, figures):
-            short, long = (count(what, server, path, request, calls) for calls in (SHORT, LONG))
+            short = 0 if QUICK else count(what, server, path, request, SHORT)
+            long = count(what, server, path, request, LONG)
             # The rest is what grows now and then, such as a table.
             counted = round((long - short) / (LONG - SHORT))
             print(f"| {what}, {name} | {counted} | {most} |", flush=True)
+            counts += 1
             dearer += counted <= 0 if QUICK else counted > most
-    print(f"{len(CALLS) * len(TOOLS) - dearer} passed, {dearer} failed")
+    print(f"{counts - dearer} passed, {dearer} failed")
     sys.exit(dearer > 0)
 
 

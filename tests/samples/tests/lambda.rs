@@ -420,7 +420,7 @@ async fn a_call_has_the_log_line_of_the_server() {
     assert_eq!(line["method"], HELLO);
     assert_eq!(line["code"], "INVALID_ARGUMENT");
     assert_eq!(line["forwarded_for"], "203.0.113.7");
-    assert_eq!(line["trace_id"], "Root=1-67891233-abcdef012345678912345678");
+    assert_eq!(line["trace_id"], "67891233abcdef012345678912345678");
 }
 
 /// The function that calls the Greeter at this address.

@@ -7,6 +7,7 @@ use tonic::{Code, Status};
 
 use crate::{
     call::{in_flight::InFlight, kind::Kind},
+    telemetry::trace_context::TraceId,
     wire::status::code_name,
 };
 
@@ -51,7 +52,8 @@ impl Drop for CallRecord {
                     messages_out = exchange.sent.load(Relaxed),
                     peer = context.client().text,
                     forwarded_for = context.logged_forwarded_for().as_deref(),
-                    trace_id = context.logged_trace_id().as_deref(),
+                    trace_id = context.trace_id().as_ref().map(TraceId::as_str),
+                    balancer_trace_id = context.balancer_trace_id().as_ref().map(TraceId::as_str),
                     user_agent = context.logged_user_agent().as_deref(),
                     "call"
                 )

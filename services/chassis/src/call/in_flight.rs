@@ -101,7 +101,7 @@ impl InFlight {
     /// The span of the call's handler; none where there is no handler of a service's own.
     pub(crate) fn span(&self) -> Span {
         match &self.kind {
-            Kind::Rpc(method) => method.span(self.context.logged_trace_id().as_deref()),
+            Kind::Rpc(method) => method.span(self.context.trace_id()),
             _ => Span::none(),
         }
     }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tonic::metadata::MetadataValue;
 
-use crate::wire::certificate::CertificateName;
+use crate::{telemetry::trace_context::TraceId, wire::certificate::CertificateName};
 
 /// An Application Load Balancer's name for a trace.
 const AMZN_TRACE_ID: &str = "x-amzn-trace-id";
@@ -27,6 +27,7 @@ pub struct CallContext {
     traceparent: Option<HeaderValue>,
     tracestate: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
+    trace_id: Option<TraceId>,
 }
 
 /// The other end of a connection.
@@ -56,6 +57,7 @@ impl CallContext {
             traceparent: None,
             tracestate: None,
             user_agent: None,
+            trace_id: None,
         };
         // In one pass, which costs less than to look for each.
         for (name, value) in headers {
@@ -69,6 +71,12 @@ impl CallContext {
             };
             header.get_or_insert_with(|| value.clone());
         }
+        let of_client = context
+            .traceparent
+            .as_ref()
+            .and_then(TraceId::of_traceparent);
+        let of_balancer = || context.amzn_trace_id.as_ref().and_then(TraceId::of_amzn);
+        context.trace_id = of_client.or_else(of_balancer);
         context
     }
 
@@ -94,11 +102,17 @@ impl CallContext {
         self.deadline
     }
 
-    /// The trace that the call belongs to: `x-amzn-trace-id` as a load balancer has set it, else the trace id
-    /// in `traceparent`.
-    pub fn trace_id(&self) -> Option<&str> {
-        let of_parent = || text(self.traceparent.as_ref())?.split('-').nth(1);
-        text(self.amzn_trace_id.as_ref()).or_else(of_parent)
+    /// The trace that the call belongs to: that of the client's `traceparent`, else that of `x-amzn-trace-id`,
+    /// which an Application Load Balancer adds to every request. None if neither is well formed.
+    pub fn trace_id(&self) -> Option<TraceId> {
+        self.trace_id
+    }
+
+    /// The trace of `x-amzn-trace-id`, where the call has another by `traceparent`: the one that is in the load
+    /// balancer's access log.
+    pub(crate) fn balancer_trace_id(&self) -> Option<TraceId> {
+        let of_balancer = self.amzn_trace_id.as_ref().and_then(TraceId::of_amzn)?;
+        (self.trace_id != Some(of_balancer)).then_some(of_balancer)
     }
 
     /// `x-forwarded-for` as it came: whoever is no load balancer of yours can write anything there.
@@ -135,11 +149,6 @@ impl CallContext {
     /// The path of the method, as it is logged.
     pub(crate) fn logged_method(&self) -> &str {
         shortened(self.method())
-    }
-
-    /// The trace id, as it is logged.
-    pub(crate) fn logged_trace_id(&self) -> Option<Cow<'_, str>> {
-        lossy(self.amzn_trace_id.as_ref()).or_else(|| self.trace_id().map(Cow::from))
     }
 
     /// `x-forwarded-for`, as it is logged.

@@ -24,7 +24,7 @@ use crate::{
         handler::{Handler, ResponseFuture, ready_response},
         request_body::{Allowed, RequestBody},
     },
-    telemetry::metrics::MethodMetrics,
+    telemetry::{metrics::MethodMetrics, trace_context::TraceId},
     wire::{compression::Compression, incoming::Incoming},
 };
 
@@ -243,8 +243,11 @@ impl Method {
     /// The span in which the handler of a call runs: what it logs carries the fields. `--log call=off` turns it
     /// off. Calls without a trace share one, since nothing tells them apart and a span costs more than the
     /// handler of a short call.
-    pub(crate) fn span(&self, trace_id: Option<&str>) -> Span {
-        let new = || tracing::info_span!(target: "call", "call", method = &*self.path, trace_id);
+    pub(crate) fn span(&self, trace_id: Option<TraceId>) -> Span {
+        let new = || {
+            let trace_id = trace_id.as_ref().map(TraceId::as_str);
+            tracing::info_span!(target: "call", "call", method = &*self.path, trace_id)
+        };
         match trace_id {
             Some(_) => new(),
             None => self.untraced.get_or_init(new).clone(),

@@ -5,4 +5,5 @@ pub(crate) mod logging;
 pub(crate) mod metrics;
 pub(crate) mod process;
 pub(crate) mod throttle;
+pub(crate) mod trace_context;
 pub(crate) mod writer;
