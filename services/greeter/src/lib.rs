@@ -14,7 +14,7 @@ mod greeting;
 
 use greeting::{Name, Refused};
 
-/// The server as the chassis runs it.
+/// The server binary, for the chassis.
 pub const APP: App<Settings> = App {
     name: "greeter",
     about: env!("CARGO_PKG_DESCRIPTION"),

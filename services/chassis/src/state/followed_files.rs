@@ -1,7 +1,7 @@
 //! Files that may change while the server runs: certificates, tokens, rules.
 //!
-//! They are followed by reading them, because that works on every file system and for Kubernetes, which
-//! changes none of the files but a link to their folder.
+//! Changes are detected by polling. That works on every file system and with Kubernetes, which does not change
+//! the files but a symbolic link to their folder.
 
 use std::{
     fmt, fs, iter,
@@ -24,8 +24,8 @@ pub(crate) struct File {
 }
 
 impl File {
-    /// The error that this problem with the file is. What was read is to be no part of it: there may be a
-    /// secret in the file, or another file than was meant.
+    /// The error for this problem with the file. It must not quote the content: the file may contain a
+    /// secret, or be another file than intended.
     pub(crate) fn problem(&self, problem: &dyn fmt::Display) -> Error {
         format!("{self}: {problem}").into()
     }
@@ -42,10 +42,10 @@ impl fmt::Display for File {
     }
 }
 
-/// Makes something of files and what is in them.
+/// Parses the content of files.
 type Make<T> = fn(&[(&File, &[u8])]) -> Result<T, Error>;
 
-/// What was last made of some files.
+/// The last valid value of some files.
 pub(crate) struct Followed<T> {
     what: &'static str,
     files: Vec<File>,
@@ -55,13 +55,13 @@ pub(crate) struct Followed<T> {
 
 struct State<T> {
     current: Arc<T>,
-    /// What was last read, or why it could not be.
+    /// The content that was last read, or why it could not be read.
     seen: Seen,
-    /// Why what is in the files now is not what is used.
+    /// Why the current content of the files is not in use.
     problem: Option<String>,
 }
 
-/// What is in some files, or why they could not be read.
+/// The content of some files, or why they could not be read.
 type Seen = Result<Vec<SecretSlice<u8>>, String>;
 
 fn is_the_same(a: &Seen, b: &Seen) -> bool {
@@ -76,7 +76,7 @@ fn is_the_same(a: &Seen, b: &Seen) -> bool {
 }
 
 impl<T> Followed<T> {
-    /// Reads the files for the first time; `what` is what they hold, in the plural.
+    /// Reads the files for the first time; `what` names their content, in the plural.
     pub(crate) fn read(what: &'static str, files: Vec<File>, make: Make<T>) -> Result<Self, Error> {
         let contents = read(&files)?;
         let state = State {
@@ -92,27 +92,27 @@ impl<T> Followed<T> {
         })
     }
 
-    /// What is used now.
+    /// The value in use.
     pub(crate) fn current(&self) -> Arc<T> {
         self.state().current.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
-        // Nothing panics while it holds the lock.
+        // No code panics while it holds the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Files that are followed, whatever is made of them.
+/// Followed files, independent of the type of their value.
 pub(crate) trait Follow: Send + Sync {
-    /// What is in them, in the plural.
+    /// The name of their content, in the plural.
     fn what(&self) -> &'static str;
 
-    /// Why what is in the files now is not what is used.
+    /// Why the current content of the files is not in use.
     fn problem(&self) -> Option<String>;
 
-    /// Reads them anew; returns what came of it, if they have changed. If what is in them cannot be used,
-    /// what was there before is.
+    /// Reads them again; returns the result if they have changed. If the new content is invalid, the previous
+    /// value stays in use.
     fn look(&self) -> Option<Result<(), String>>;
 }
 
@@ -141,10 +141,10 @@ impl<T: Send + Sync> Follow for Followed<T> {
     }
 }
 
-/// All the files of a server that are followed.
+/// All followed files of a server.
 pub(crate) type AllFollowed = Arc<[Arc<dyn Follow>]>;
 
-/// Why some are not used as they are, a line each.
+/// Why the current content of some files is not in use, one line each.
 pub(crate) fn problems(all: &[Arc<dyn Follow>]) -> String {
     let problem = |each: &Arc<dyn Follow>| {
         let problem = each.problem()?;
@@ -156,9 +156,9 @@ pub(crate) fn problems(all: &[Arc<dyn Follow>]) -> String {
     all.iter().filter_map(problem).collect()
 }
 
-/// Follows each of them for ever. One that cannot be read, because it is a pipe, say, holds up no other.
+/// Follows each of them for ever. One whose read blocks, such as a pipe, delays no other.
 ///
-/// `report` is told of each kind of file whether it is used as it is.
+/// `report` is called for each kind of file with whether its current content is in use.
 pub(crate) async fn follow(all: AllFollowed, report: impl Fn(&'static str, bool)) {
     const INTERVAL: Duration = Duration::from_secs(1);
     let each = all.iter().map(async |files| {
@@ -166,7 +166,7 @@ pub(crate) async fn follow(all: AllFollowed, report: impl Fn(&'static str, bool)
         loop {
             sleep(INTERVAL).await;
             let looking = files.clone();
-            // Of a panic, standard error has the text, and the next look may fare better.
+            // A panic is printed on standard error, and the next read may succeed.
             if let Ok(Some(outcome)) = spawn_blocking(move || looking.look()).await {
                 report(files.what(), outcome.is_ok());
                 say(files.what(), outcome);
