@@ -22,7 +22,7 @@ pub const APP: App<Settings> = App {
     build: |settings, runtime| Box::pin(build(settings, runtime)),
 };
 
-/// Nothing: the Greeter has no settings of its own.
+/// Empty: the Greeter has no settings beyond those of the chassis.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Settings {}
 

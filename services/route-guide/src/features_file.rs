@@ -187,7 +187,7 @@ impl<'de> Visitor<'de> for Wrapped<'_> {
     }
 }
 
-/// Reads at most `left` bytes, until that is reset.
+/// A reader that fails after `left` bytes, unless that is reset.
 struct Rationed<'a, R> {
     json: R,
     left: &'a Cell<usize>,

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The whole of a server's `main`. Exits 2 on a wrong setting, 1 on a start that fails, and 0 after a
-/// graceful shutdown; `healthcheck` has exit codes of its own.
+/// graceful shutdown; `healthcheck` has different exit codes.
 pub fn main<S: clap::Args + Send + 'static>(app: App<S>) -> ExitCode {
     run(&app).unwrap_or_else(|error| {
         eprintln!("{}: {error}", app.name);

@@ -184,7 +184,7 @@ impl Server {
             lifecycle.enter(Phase::Closed);
             workers.finished().await;
         };
-        // It runs to the end of the drain: it reports the shutdown to the platform.
+        // The admin listener runs until the drain ends, because it shows the shutdown to the platform.
         let closed = lifecycle.reached(Phase::Closed);
         let admission = Admission::new(shares.admin, &for_admin.limits);
         let admin = accept(&self.admin, closed, |stream, peer| {
