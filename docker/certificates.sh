@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes an authority in /etc/tls/ca.crt and a certificate in tls.crt and tls.key for whoever is named on
-# the command line, unless there is one that lasts. Nobody keeps the authority's key.
+# Creates a CA certificate in /etc/tls/ca.crt, and a certificate in tls.crt and tls.key for the names on the
+# command line, unless there is a valid one. The key of the CA is not kept.
 set -eu
 
 if openssl x509 -in /etc/tls/tls.crt -noout -checkend 86400 2>/dev/null; then exit; fi
@@ -20,4 +20,4 @@ printf '%s\n' "subjectAltName=critical,${names#,}" extendedKeyUsage=serverAuth >
 openssl x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 90 -extfile extensions -out tls.crt
 
 mv -f ca.crt tls.crt tls.key /etc/tls
-chown 65532:65532 /etc/tls/tls.key # the balancer's user; nobody else may read it
+chown 65532:65532 /etc/tls/tls.key # only the load balancer's user may read it

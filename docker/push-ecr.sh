@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Builds the images for both architectures and pushes them, each as one name for both, then says under
-# which digest: deploy that, for it never changes.
+# Builds the images for both architectures, pushes each as a multi-architecture image, and prints its digest.
+# Deploy by the digest, which never changes.
 #
 #   docker/push-ecr.sh 123456789012.dkr.ecr.eu-central-1.amazonaws.com/grpc-suite [IMAGE…]
 #
-# The part after the host is optional. On ECR, each image needs a repository of its own beforehand. Any
-# other registry does, too: log in first. VERSION is Cargo.toml's unless set, ARCHITECTURES "amd64 arm64";
-# SOURCE is where the sources are, for the label.
+# The part after the host is optional. On ECR, a repository must exist for each image. Any other registry
+# works, too: log in first. VERSION defaults to that of Cargo.toml, ARCHITECTURES to "amd64 arm64". SOURCE is
+# the URL of the sources, for the label.
 set -euo pipefail
 registry=${1:?usage: docker/push-ecr.sh REGISTRY [IMAGE…]}
 shift
@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 [ $# -gt 0 ] || set -- route-guide greeter route-guide-client greeter-client
 version=${VERSION:-$(sed -n '/^\[workspace.package\]/,/^version/s/^version = "\(.*\)"/\1/p' Cargo.toml)}
 read -ra architectures <<<"${ARCHITECTURES:-amd64 arm64}"
-# Without the attestations that some builders add, which would make each image an index already.
+# Without the attestations that some builders add: they would turn each image into an index.
 export BUILDX_NO_DEFAULT_ATTESTATIONS=1
 
 host=${registry%%/*}
@@ -27,7 +27,7 @@ insecure=()
 case $host in localhost:* | 127.*) insecure=(--insecure) ;; esac
 
 builder=${BUILDER:-$(sed -n 's/^ARG BUILDER=//p' docker/Dockerfile)}
-# One that was made on this machine: its tag may be somebody else's in a registry.
+# An image built on this machine: in a registry, its tag may name a different image.
 if id=$(docker image inspect --format '{{if not .RepoDigests}}{{.Id}}{{end}}' "$builder" 2>/dev/null) && [ "$id" ]; then
     built_with=$builder@$id
 elif [[ $builder == *@sha256:* ]]; then

@@ -1,4 +1,4 @@
-//! A chat that outlives its stream.
+//! A chat that continues on a new stream when one is cut.
 
 use std::{error::Error as _, pin::Pin, sync::Arc, time::Duration};
 
@@ -9,15 +9,15 @@ use tonic::{Code, Response, Status, Streaming};
 
 use crate::{Failure, Printer};
 
-/// What is left of an input.
+/// The rest of an input.
 pub type Rest<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
 
-/// Opens a stream for `input` and prints what comes, in `words`; what has none is left out. When
-/// something between the client and the server cuts the stream, or the server shuts down, opens another
-/// for what is left of the input.
+/// Opens a stream for `input` and prints the replies, formatted by `words`; replies for which that is None
+/// are skipped. When a proxy or the network cuts the stream, or the server shuts down, opens another stream
+/// for the rest of the input.
 ///
-/// What was on its way when the stream was cut may be lost. Gives up after five attempts in a
-/// row without a word.
+/// Messages in flight when the stream was cut may be lost. Gives up after five attempts in a row without a
+/// reply.
 pub async fn chat<T, M>(
     printer: &mut Printer<'_>,
     input: impl Stream<Item = T> + Send + 'static,
@@ -54,7 +54,7 @@ where
                 }
             }
         };
-        // A first stream that cannot be opened has not been cut.
+        // A first stream that cannot be opened is an error, not a cut.
         if !begun || silent == MOST_SILENT || !is_cut(&cut) {
             return Err(cut.into());
         }
@@ -65,7 +65,7 @@ where
     }
 }
 
-/// The input from where the last stream left off, once that has let go of it.
+/// The input from where the last stream stopped, once that stream has released it.
 fn rest<T: Send + 'static>(input: Arc<Mutex<Rest<T>>>) -> Rest<T> {
     Box::pin(async_stream::stream! {
         let mut input = input.lock().await;
@@ -75,7 +75,7 @@ fn rest<T: Send + 'static>(input: Arc<Mutex<Rest<T>>>) -> Rest<T> {
     })
 }
 
-/// Whether a stream has ended for a reason that lies on its way, and not in what was said.
+/// Whether a stream has ended because of its transport or server, and not because of its messages.
 fn is_cut(status: &Status) -> bool {
     status.code() == Code::Unavailable || status.source().is_some()
 }

@@ -1,4 +1,4 @@
-//! The flags that say whom to call and how, named as grpcurl names them, and the channel they make.
+//! The flags for the target and the connection, named as grpcurl names them, and the channel they configure.
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
@@ -56,13 +56,13 @@ pub struct Connection {
     max_time: Duration,
 }
 
-/// A channel that sends what the command line says with each call.
+/// A channel that adds the command line's metadata and deadline to each call.
 pub type Channel = InterceptedService<channel::Channel, Outgoing>;
 
 impl Connection {
     /// A channel to `addr`: `http://HOST:PORT`, `https://HOST:PORT`, or `HOST:PORT`, which means TLS
-    /// unless --plaintext is given; several of them, or a `dns:///` name. `service` is what will be
-    /// called, and `idempotent` the paths of its methods that may be carried out twice.
+    /// unless --plaintext is set; several of them, or a `dns:///` name. `service` is the service to
+    /// call, and `idempotent` the paths of its methods that are safe to retry.
     pub fn channel(
         &self,
         addr: &str,
@@ -107,7 +107,7 @@ impl Connection {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    // gRPC can say no more than eight digits of hours, and nobody waits for a day.
+    // grpc-timeout holds at most eight digits of hours; a day is enough.
     const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
     let duration = match text.parse::<f64>() {
@@ -144,7 +144,7 @@ impl FromStr for Header {
     }
 }
 
-/// Puts the metadata and, where there is none, the deadline on every call.
+/// Adds the metadata to every call, and the deadline to calls without one.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     headers: HeaderMap,

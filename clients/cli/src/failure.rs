@@ -1,4 +1,4 @@
-//! Why a client ends other than well, and the exit code that says so.
+//! The errors of a client, and their exit codes.
 
 use std::{error::Error, fmt, io, iter};
 
@@ -6,14 +6,14 @@ use tonic::{Code, Status};
 
 use crate::printable;
 
-/// Why a client ends other than well.
+/// The error with which a client ends.
 #[derive(Debug)]
 pub enum Failure {
-    /// The command line asks for something that cannot be.
+    /// The command line is invalid.
     Usage(String),
     /// A call failed.
     Rpc(Status),
-    /// The output cannot be written, or the process not set up.
+    /// The output cannot be written, or the process cannot be set up.
     Output(io::Error),
 }
 
@@ -21,7 +21,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            // As grpcurl does; a gRPC code is at most 16.
+            // As in grpcurl; a gRPC code is at most 16.
             Self::Rpc(status) => 64 + status.code() as u8,
             Self::Output(_) => 1,
         }
@@ -54,7 +54,7 @@ impl fmt::Display for Failure {
                     code_name(status.code()),
                     printable(status.message())
                 )?;
-                // A status made by the transport says little; where it all began says more.
+                // A status from the transport is unspecific; its root cause is more useful.
                 match causes(status).last().map(ToString::to_string) {
                     Some(cause) if cause != status.message() => write!(f, ": {cause}"),
                     _ => Ok(()),
@@ -64,7 +64,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What led to `error`, from the nearest cause to the first.
+/// The causes of `error`, from the nearest to the root cause.
 fn causes(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     let mut next = error.source();
     iter::from_fn(move || {

@@ -1,12 +1,12 @@
-//! What to send on a stream.
+//! The messages to send on a stream.
 
 use std::{fmt::Display, io::ErrorKind, str::FromStr};
 
 use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
 use tokio_stream::Stream;
 
-/// The items of the command line, or, if there are none, one for each line of standard input as it is
-/// typed. A line that cannot be read is reported and left out.
+/// The items of the command line or, if there are none, one for each line of standard input as it is
+/// typed. An invalid line is reported and skipped.
 pub fn input<T>(items: Vec<T>) -> impl Stream<Item = T>
 where
     T: FromStr<Err: Display>,

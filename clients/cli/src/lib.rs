@@ -1,7 +1,6 @@
-//! What the command-line clients do the same way: the flags that say whom to call and how, the channel
-//! they make, what is printed where, and the exit code.
+//! The parts that the command-line clients share: flags for the target, the channel, output and exit codes.
 //!
-//! Data goes to standard output and all else to standard error.
+//! Data goes to standard output and everything else to standard error.
 
 use std::{
     io::{self, Write as _},
@@ -22,16 +21,16 @@ pub use failure::Failure;
 pub use input::input;
 pub use printer::{Format, Printer, printable};
 
-/// A client: a command line, and what it does.
+/// A client: a command line and its action.
 pub trait Client: Parser {
-    /// How messages are to be printed.
+    /// The format of printed messages.
     fn format(&self) -> Format;
 
-    /// Does what the command line asks for, and prints to `printer`.
+    /// Runs the command line's action, and prints to `printer`.
     fn run(self, printer: &mut Printer<'_>) -> impl Future<Output = Result<(), Failure>>;
 }
 
-/// The whole of a client's `main`: reads the command line, runs, reports.
+/// A client's entire `main`: parses the command line, runs, and reports errors.
 ///
 /// Exits 0 on success, 64 plus the gRPC code when a call fails, 2 on a wrong command line, and 1 when
 /// the output cannot be written.
@@ -47,7 +46,7 @@ pub fn main<C: Client>() -> ExitCode {
     let (mut data, mut rest) = (anstream::stdout(), anstream::stderr());
     let mut printer = Printer::new(client.format(), &mut data, &mut rest);
     let outcome = runtime.block_on(client.run(&mut printer));
-    // A thread may still wait for a line of standard input; nobody waits for it.
+    // A thread may still be blocked on standard input: do not wait for it.
     runtime.shutdown_background();
     drop(printer);
     match outcome {
@@ -57,7 +56,7 @@ pub fn main<C: Client>() -> ExitCode {
 }
 
 fn report(failure: &Failure) -> ExitCode {
-    // Whoever read the output has seen enough, as `head` does.
+    // The reader of the output has closed it, as `head` does.
     if !matches!(failure, Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe) {
         let red = anstyle::AnsiColor::Red.on_default().bold();
         let _ = writeln!(anstream::stderr(), "{red}error:{red:#} {failure}");

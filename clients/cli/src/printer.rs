@@ -1,4 +1,4 @@
-//! What is printed, and where.
+//! Output of the clients.
 
 use std::io::{self, IsTerminal as _, Write};
 
@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tonic::metadata::MetadataMap;
 
-/// `text` with its control characters escaped: what a server sends must not steer a terminal.
+/// `text` with its control characters escaped: a server must not control the terminal.
 pub fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -21,7 +21,7 @@ pub fn printable(text: &str) -> String {
     printable
 }
 
-/// How messages are printed.
+/// The format of printed messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people: every message in words, with headings.
@@ -30,7 +30,7 @@ pub enum Format {
     Json,
 }
 
-/// Prints messages to one place and all else to another.
+/// Prints messages to one writer and everything else to another.
 pub struct Printer<'a> {
     format: Format,
     data: &'a mut dyn Write,
@@ -40,13 +40,13 @@ pub struct Printer<'a> {
 }
 
 impl<'a> Printer<'a> {
-    /// Prints messages to `data`, and to `rest` what is not data.
+    /// Prints messages to `data`, and everything else to `rest`.
     pub fn new(format: Format, data: &'a mut dyn Write, rest: &'a mut dyn Write) -> Self {
-        // Where the messages themselves are on the terminal, they are the progress.
+        // If the messages are printed on the terminal, they show the progress.
         let progress = if io::stdout().is_terminal() {
             ProgressBar::hidden()
         } else {
-            // Draws on standard error, and only if that is a terminal.
+            // Draws on standard error, if that is a terminal.
             let style = ProgressStyle::with_template("{spinner} {pos} messages, {per_sec}");
             ProgressBar::no_length()
                 .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
@@ -60,7 +60,7 @@ impl<'a> Printer<'a> {
         }
     }
 
-    /// Begins a part of the output.
+    /// Starts a section of the output.
     pub fn heading(&mut self, title: &str) -> io::Result<()> {
         let bold = Style::new().bold();
         self.say(&format!(
@@ -68,7 +68,7 @@ impl<'a> Printer<'a> {
         ))
     }
 
-    /// Says what is being done; a program does not want to know.
+    /// Prints a line of text; JSON output omits it.
     pub fn say(&mut self, line: &str) -> io::Result<()> {
         match self.format {
             Format::Text => writeln!(self.data, "{line}"),
@@ -76,7 +76,7 @@ impl<'a> Printer<'a> {
         }
     }
 
-    /// Prints a message that was received: `words` for people, its fields for programs.
+    /// Prints a received message: `words` in text output, its fields in JSON output.
     pub fn message(&mut self, message: &impl Serialize, words: &str) -> io::Result<()> {
         self.progress.inc(1);
         match self.format {
@@ -88,7 +88,7 @@ impl<'a> Printer<'a> {
         }
     }
 
-    /// Says who answered, from the metadata of a response, when it is not who answered last.
+    /// Prints the replica named in a response's metadata, if it differs from the previous one.
     pub fn served_by(&mut self, metadata: &MetadataMap) -> io::Result<()> {
         let header = |name| metadata.get(name).and_then(|value| value.to_str().ok());
         let Some(by) = header("x-served-by") else {

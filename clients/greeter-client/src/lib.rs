@@ -57,7 +57,7 @@ enum Command {
     },
 }
 
-/// A greeting changes nothing.
+/// All methods: a greeting has no side effects.
 const IDEMPOTENT: &[&str] = &[
     "/helloworld.Greeter/SayHello",
     "/helloworld.Greeter/SayHelloStreamReply",

@@ -1,4 +1,4 @@
-//! Points and notes as they are written on a command line.
+//! Points and notes as command-line arguments.
 
 use std::str::FromStr;
 

@@ -80,7 +80,7 @@ enum Command {
     },
 }
 
-/// The methods that may be carried out twice: all but RouteChat, which leaves notes.
+/// The methods that are safe to retry: all except RouteChat, which stores notes.
 pub const IDEMPOTENT: &[&str] = &[
     "/routeguide.RouteGuide/GetFeature",
     "/routeguide.RouteGuide/ListFeatures",
@@ -110,7 +110,7 @@ impl Client for CommandLine {
     }
 }
 
-/// Calls each method and prints what comes back.
+/// Calls each method and prints the responses.
 struct Guide<'a, 'p> {
     client: RouteGuideClient<Channel>,
     printer: &'a mut Printer<'p>,
@@ -164,7 +164,7 @@ impl Guide<'_, '_> {
         &mut self,
         notes: impl Stream<Item = RouteNote> + Send + 'static,
     ) -> Result<(), Failure> {
-        // Seconds: an ALB cuts a stream on which no message passes for a minute.
+        // Seconds: an ALB cuts a stream without a message for a minute.
         const HEARTBEAT: u32 = 25;
         let open = async |notes| {
             let mut request = Request::new(notes);
@@ -174,7 +174,7 @@ impl Guide<'_, '_> {
             self.client.route_chat(request).await
         };
         let words = |note: &RouteNote| {
-            // One without a place is a heartbeat.
+            // A note without a location is a heartbeat.
             note.location.as_ref()?;
             let message = printable(&note.message);
             Some(format!("Received {message} at {}", place(&note.location)))

@@ -15,20 +15,20 @@ export class Cloudfront extends Stack {
       comment: 'gRPC to the ALB',
       httpVersion: HttpVersion.HTTP2,
       defaultBehavior: {
-        // The name of the certificate: no certificate has the ALB's own.
+        // The name on the certificate: no certificate contains the ALB's own name.
         origin: new HttpOrigin(setting(this, 'domain'), {
           protocolPolicy: OriginProtocolPolicy.HTTPS_ONLY,
           originSslProtocols: [OriginSslPolicy.TLS_V1_2],
-          // How long a stream may be silent; more is a quota that AWS raises.
+          // Maximum time without data on a stream; AWS raises this quota on request.
           readTimeout: Duration.seconds(60),
           keepaliveTimeout: Duration.seconds(60),
         }),
         enableGrpc: true,
-        // gRPC is POST, which CloudFront has with all seven or not at all.
+        // gRPC uses POST, which CloudFront allows only together with all seven methods.
         allowedMethods: AllowedMethods.ALLOW_ALL,
         viewerProtocolPolicy: ViewerProtocolPolicy.HTTPS_ONLY,
         cachePolicy: CachePolicy.CACHING_DISABLED,
-        // All of the metadata. Host stays the origin's, for the certificate to fit.
+        // Forwards all metadata. Host stays the origin's, so that it matches the certificate.
         originRequestPolicy: OriginRequestPolicy.ALL_VIEWER_EXCEPT_HOST_HEADER,
       },
     });

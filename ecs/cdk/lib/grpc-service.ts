@@ -19,18 +19,18 @@ interface Surroundings {
   namespace: PrivateDnsNamespace;
   lattice?: Lattice;
   listener: ApplicationListener;
-  /** Rolls a deployment back. */
+  /** Alarms that roll a deployment back. */
   errors: Alarm;
-  /** Of its rule at the listener. */
+  /** The priority of its listener rule. */
   priority: number;
 }
 
-/** A server's tasks, who reaches them and by which names, and how many there are. */
+/** A server's tasks, with their security group, names and auto scaling. */
 export class GrpcService extends Construct {
-  /** Of the tasks. */
+  /** The tasks' security group. */
   readonly group: SecurityGroup;
   readonly port: number;
-  /** What all of its tasks' addresses are found by. */
+  /** The DNS name that resolves to all tasks. */
   readonly domain: string;
 
   constructor(scope: Stack, name: Server, surroundings: Surroundings) {
@@ -40,7 +40,7 @@ export class GrpcService extends Construct {
     this.port = grpc;
     this.domain = `${name}.${namespace.namespaceName}`;
 
-    // The ALB reaches the tasks, nobody else; stacks of other callers say so themselves.
+    // Only the ALB may connect to the tasks; the stacks of other callers add their own rules.
     this.group = new SecurityGroup(this, 'group', {
       vpc, description: `Tasks of ${name}`, allowAllOutbound: false,
     });
@@ -54,13 +54,13 @@ export class GrpcService extends Construct {
     const targets = new ApplicationTargetGroup(this, 'targets', {
       vpc,
       targetType: TargetType.IP,
-      // To the tasks, in plaintext HTTP/2.
+      // Plaintext HTTP/2 to the tasks.
       protocol: ApplicationProtocol.HTTP,
       protocolVersion: ApplicationProtocolVersion.GRPC,
       port: grpc,
       healthCheck: {
         protocol: Protocol.HTTP,
-        // The ALB reads the status code alone. This method's is 14, UNAVAILABLE, when the server is not serving.
+        // The ALB reads only the status code. This method returns 14, UNAVAILABLE, when the server is not serving.
         path: '/AWS.ALB/healthcheck',
         healthyGrpcCodes: '0',
         interval: Duration.seconds(5),
@@ -68,7 +68,7 @@ export class GrpcService extends Construct {
         healthyThresholdCount: 2,
         unhealthyThresholdCount: 2,
       },
-      // ECS waits that long before SIGTERM, and the ALB then cuts what still runs: as long as calls may take.
+      // ECS waits that long before SIGTERM, and the ALB then cuts open calls: the maximum duration of a call.
       deregistrationDelay: Duration.seconds(60),
       loadBalancingAlgorithmType: TargetGroupLoadBalancingAlgorithmType.LEAST_OUTSTANDING_REQUESTS,
     });
@@ -86,19 +86,19 @@ export class GrpcService extends Construct {
       treatMissingData: TreatMissingData.NOT_BREACHING,
     });
 
-    // Service Connect's names are known in tasks of its own alone. Whoever else is in the VPC asks DNS.
+    // Service Connect's names resolve only in tasks that use it. Other callers in the VPC use DNS.
     const addresses = new Service(this, 'addresses', {
       namespace, name, dnsRecordType: DnsRecordType.A, dnsTtl: Duration.seconds(10),
       customHealthCheck: { failureThreshold: 1 },
     });
-    // LAME_DUCK is for tasks that are stopped before anyone has heard of it: on Spot, or by hand. So it stays.
+    // LAME_DUCK is for tasks that are stopped before they are deregistered: on Spot, or by hand. So it is kept.
     const definition = new CfnTaskDefinition(this, 'definition', taskDefinition(scope, name));
     const service = new CfnService(this, 'service', {
       serviceName: name,
       cluster: cluster.clusterName,
       launchType: 'FARGATE',
       taskDefinition: definition.ref,
-      // No desiredCount: it is auto scaling's, and every deployment would set it back.
+      // No desiredCount: auto scaling sets it, and every deployment would reset it.
       networkConfiguration: {
         awsvpcConfiguration: {
           subnets: vpc.privateSubnets.map((subnet) => subnet.subnetId),
@@ -114,10 +114,10 @@ export class GrpcService extends Construct {
         namespace: namespace.namespaceName,
         services: [{
           portName: 'grpc',
-          // Beside the name that DNS has, in the same namespace.
+          // A different name from that in DNS, in the same namespace.
           discoveryName: `${name}-connect`,
           clientAliases: [{ dnsName: name, port: grpc }],
-          // Its proxy stands before the server for all callers. Streams have no time but their deadline's.
+          // Its proxy is in front of the server for all callers. Only its deadline limits a stream.
           timeout: { perRequestTimeoutSeconds: 0, idleTimeoutSeconds: 300 },
         }],
       },
@@ -130,7 +130,7 @@ export class GrpcService extends Construct {
         alarms: { alarmNames: [unhealthy.alarmName, errors.alarmName], enable: true, rollback: true },
       },
     });
-    // ECS refuses a target group that no listener has.
+    // ECS refuses a target group without a listener.
     service.node.addDependency(rule);
 
     const tasks = new CfnScalableTarget(this, 'tasks', {

@@ -12,7 +12,7 @@ import { Construct } from 'constructs';
 import { code, managedPolicy } from './settings';
 import { SERVERS } from './task-definition';
 
-/** The Greeter as a function, for gRPC-Web: a function's answer has no place for the trailers of gRPC itself. */
+/** The Greeter as a function, for gRPC-Web: a function's response has no field for the trailers of native gRPC. */
 export class LambdaServer extends Stack {
   constructor(scope: Construct, id: string, listener: ApplicationListener) {
     super(scope, id);
@@ -28,13 +28,13 @@ export class LambdaServer extends Stack {
       handler: 'bootstrap',
       code: code(this, 'greeter-lambda'),
       memorySize: 128,
-      // Both entries wait no longer than 30.
+      // Both entry points wait 30 seconds at most.
       timeout: Duration.seconds(29),
       logGroup: logs('greeter-lambda'),
     });
 
     const api = new HttpApi(this, 'api', { apiName: 'grpc-suite', createDefaultStage: false });
-    // Of every service and method: that there is no such is an answer of gRPC, too.
+    // For every service and method: an unknown one gets a gRPC status from the function, too.
     api.addRoutes({
       path: '/{service}/{method}',
       methods: [HttpMethod.POST],
@@ -46,7 +46,7 @@ export class LambdaServer extends Stack {
       accessLogSettings: { destination: new LogGroupLogDestination(logs('api')) },
     });
 
-    // On the ALB of the servers, before the rule that sends the Greeter's gRPC to ECS: that has no HTTP/1.1.
+    // On the servers' ALB, before the rule that sends the Greeter's gRPC to ECS: that rule's targets have no HTTP/1.1.
     const targets = new ApplicationTargetGroup(this, 'targets', {
       targetType: TargetType.LAMBDA,
       targets: [new LambdaTarget(greeter)],
@@ -62,7 +62,7 @@ export class LambdaServer extends Stack {
       action: ListenerAction.forward([targets]),
     });
 
-    // SayHello with {"name": "you"}: a byte of flags, four of length, the message.
+    // SayHello with {"name": "you"}: one byte of flags, four of length, then the message.
     const request = String.raw`printf '\0\0\0\0\5\12\3you'`;
     const curl = 'curl --silent --header content-type:application/grpc-web+proto --data-binary @-';
     new CfnOutput(this, 'Bash', {

@@ -34,7 +34,7 @@ export class Lambda extends Stack {
     });
     const invoke = `aws lambda invoke --function-name ${name} --payload fileb://event.json reply.json`;
     new CfnOutput(this, 'Bash', { value: `echo '{"name": "you"}' > event.json && ${invoke} && cat reply.json` });
-    // PowerShell 5.1 and 7 quote what they hand on differently, files alike.
+    // PowerShell 5.1 and 7 quote arguments differently; a file avoids that.
     new CfnOutput(this, 'PowerShell', {
       value: `'{"name": "you"}' | Set-Content -Encoding ascii event.json; ${invoke}; Get-Content reply.json`,
     });

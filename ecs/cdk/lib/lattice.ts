@@ -10,11 +10,11 @@ import { Construct } from 'constructs';
 import { managedPolicy, setting } from './settings';
 import { ports, Server, SERVERS } from './task-definition';
 
-/** Both servers as one service of VPC Lattice, by the paths of their calls. ECS registers the tasks. */
+/** Both servers as one service of VPC Lattice, routed by path. ECS registers the tasks. */
 export class Lattice extends Stack {
-  /** Where calls and health checks come from: the addresses of its prefix list, whose id is each region's own. */
+  /** The source of calls and health checks: the addresses of its prefix list, whose id differs by region. */
   static readonly ADDRESSES = Peer.ipv4('169.254.171.0/24');
-  /** What an ECS service is told of it. */
+  /** The configuration for an ECS service. */
   readonly targets: Record<Server, EcsService.VpcLatticeConfigurationProperty>;
 
   constructor(scope: Construct, id: string, vpc: Vpc) {
@@ -26,10 +26,10 @@ export class Lattice extends Stack {
     const service = new CfnService(this, 'service', {
       name: 'grpc-suite',
       authType: 'NONE',
-      // A record for it is yours to make, in a zone that the callers' VPC asks.
+      // Create its DNS record yourself, in a zone that the callers' VPC resolves.
       customDomainName: `lattice.${setting(this, 'domain')}`,
       certificateArn: setting(this, 'certificateArn'),
-      // As long as the server bears a silent stream (STREAM_IDLE_TIMEOUT).
+      // As long as the server allows a silent stream (STREAM_IDLE_TIMEOUT).
       idleTimeoutSeconds: 300,
     });
     new CfnServiceNetworkServiceAssociation(this, 'association', {
@@ -55,11 +55,11 @@ export class Lattice extends Stack {
         type: 'IP',
         config: {
           vpcIdentifier: vpc.vpcId,
-          // To the tasks, in plaintext HTTP/2.
+          // Plaintext HTTP/2 to the tasks.
           protocol: 'HTTP',
           protocolVersion: 'GRPC',
           port: grpc,
-          // Lattice has no gRPC health check: it asks the admin port.
+          // Lattice has no gRPC health check: it checks the admin port.
           healthCheck: {
             enabled: true,
             protocol: 'HTTP',

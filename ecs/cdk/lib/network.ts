@@ -8,7 +8,7 @@ import { PrivateDnsNamespace } from 'aws-cdk-lib/aws-servicediscovery';
 import { Construct } from 'constructs';
 import { SERVERS } from './task-definition';
 
-/** What tasks run in, and all that their task definitions name: images, log groups, roles. */
+/** The tasks' network, and all resources that their task definitions name: images, log groups, roles. */
 export class Network extends Stack {
   readonly vpc: Vpc;
   readonly cluster: Cluster;
@@ -16,22 +16,22 @@ export class Network extends Stack {
 
   constructor(scope: Construct, id: string) {
     super(scope, id);
-    // One NAT gateway, for tasks to fetch images and write logs; without its zone, tasks that run go on.
+    // One NAT gateway, for pulling images and writing logs; if its zone fails, running tasks continue.
     this.vpc = new Vpc(this, 'vpc', { maxAzs: 2, natGateways: 1 });
-    // The layers of images come from S3: free of charge, and past the NAT gateway.
+    // Image layers come from S3 through this endpoint: free of charge, and not through the NAT gateway.
     this.vpc.addGatewayEndpoint('s3', { service: GatewayVpcEndpointAwsService.S3 });
     this.cluster = new Cluster(this, 'cluster', {
       vpc: this.vpc,
       clusterName: 'grpc-suite',
       containerInsightsV2: ContainerInsights.ENABLED,
     });
-    // A name for each server: greeter.grpc-suite.local
+    // The namespace of the servers' names: greeter.grpc-suite.local
     this.namespace = new PrivateDnsNamespace(this, 'namespace', { vpc: this.vpc, name: 'grpc-suite.local' });
 
     const repositories = Object.keys(SERVERS).map((name) => new Repository(this, `${name}-images`, {
       repositoryName: `grpc-suite/${name}`,
       imageScanOnPush: true,
-      // A version is pushed once.
+      // Each version can be pushed only once.
       imageTagMutability: TagMutability.IMMUTABLE,
       emptyOnDelete: true,
       removalPolicy: RemovalPolicy.DESTROY,
@@ -45,7 +45,7 @@ export class Network extends Stack {
     const execution = role(this, 'execution');
     repositories.forEach((repository) => repository.grantPull(execution));
     logs.forEach((group) => group.grantWrite(execution));
-    // The servers call nothing of AWS.
+    // The servers call no AWS API.
     role(this, 'task');
     Validations.of(this).acknowledge(
       { id: 'AwsSolutions-VPC7', reason: 'Flow logs are billed by what they hold; the servers log each call.' },
@@ -54,7 +54,7 @@ export class Network extends Stack {
   }
 }
 
-/** A role of tasks, by the name that the task definitions have for it; roles of all regions share names. */
+/** A role of tasks, with the name that the task definitions use; role names are shared by all regions. */
 function role(stack: Stack, name: string): Role {
   return new Role(stack, `${name}-role`, {
     roleName: `grpc-suite-${name}-${Aws.REGION}`,

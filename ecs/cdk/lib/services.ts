@@ -12,7 +12,7 @@ import { GrpcService } from './grpc-service';
 import { Lattice } from './lattice';
 import { setting } from './settings';
 
-/** Both servers behind one ALB, by the paths of their calls. */
+/** Both servers behind one ALB, routed by path. */
 export class Services extends Stack {
   readonly listener: ApplicationListener;
   readonly servers: Record<'route-guide' | 'greeter', GrpcService>;
@@ -30,7 +30,7 @@ export class Services extends Stack {
       loadBalancerName: 'grpc-suite',
       internetFacing: true,
       securityGroup: callers,
-      // As long as the server bears a silent stream (STREAM_IDLE_TIMEOUT). PING does not count.
+      // As long as the server allows a silent stream (STREAM_IDLE_TIMEOUT). PING does not count.
       idleTimeout: Duration.seconds(300),
       clientKeepAlive: Duration.seconds(3600),
       http2Enabled: true,
@@ -42,10 +42,10 @@ export class Services extends Stack {
       open: false,
       certificates: [ListenerCertificate.fromArn(setting(this, 'certificateArn'))],
       sslPolicy: SslPolicy.RECOMMENDED_TLS,
-      // UNIMPLEMENTED to gRPC's clients. Reflection and health have no rule, on purpose.
+      // UNIMPLEMENTED to gRPC clients. Reflection and health deliberately have no rule.
       defaultAction: ListenerAction.fixedResponse(404),
     });
-    // 502, 503 and 504 of the ALB itself. The servers' own errors are HTTP's 200: their code is in a trailer.
+    // 502, 503 and 504 of the ALB itself. The servers' own errors are HTTP 200, with their code in a trailer.
     const errors = new Alarm(this, '5xx', {
       metric: alb.metrics.httpCodeElb(HttpCodeElb.ELB_5XX_COUNT, { period: Duration.minutes(1) }),
       alarmDescription: 'The ALB answers calls itself, with 5xx',
@@ -58,7 +58,7 @@ export class Services extends Stack {
     });
     this.servers = { 'route-guide': service('route-guide', 10), greeter: service('greeter', 20) };
 
-    // To be the target of the domain's record.
+    // The target of the domain's record.
     new CfnOutput(this, 'LoadBalancer', { value: alb.loadBalancerDnsName });
     Validations.of(this).acknowledge({ id: 'AwsSolutions-ECS2', reason: 'Limits are no secrets.' });
     Validations.of(callers).acknowledge({ id: 'AwsSolutions-EC23', reason: 'It is a public entry.' });

@@ -5,19 +5,19 @@ import { Code } from 'aws-cdk-lib/aws-lambda';
 
 export const ROOT = join(__dirname, '../../../..');
 
-/** What differs by account: `-c name=value`. Without it, the stacks that need it cannot be deployed. */
+/** A setting that differs by account: `-c name=value`. Without it, the stacks that need it cannot be deployed. */
 export function setting(stack: Stack, name: string): string {
   const value = stack.node.tryGetContext(name);
   if (!value) Annotations.of(stack).addError(`say -c ${name}=…`);
-  // What is in its place then is deployed nowhere.
+  // The placeholder is never deployed.
   return value || Aws.STACK_NAME;
 }
 
-/** What cdk-nag says of a policy of AWS. */
+/** The id of cdk-nag's finding for a managed policy of AWS. */
 export const managedPolicy = (name: string) =>
   `AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/${name}]`;
 
-/** The zip that cargo lambda makes of a function. Tests do without: `-c lambda=placeholder`. */
+/** The zip of a function, built by cargo lambda. Tests do not need it: `-c lambda=placeholder`. */
 export function code(stack: Stack, name: string): Code {
   const zip = join(ROOT, 'target/lambda', name, 'bootstrap.zip');
   if (existsSync(zip)) return Code.fromAsset(zip);

@@ -6,7 +6,7 @@ import { Lattice } from './lattice';
 import { Network } from './network';
 import { Services } from './services';
 
-/** All stacks. None names an account or a region: each goes to where it is deployed. */
+/** All stacks. None names an account or a region: those of the deployment are used. */
 export function suite(app: App) {
   const { vpc, cluster, namespace } = new Network(app, 'grpc-suite-network');
   const lattice = new Lattice(app, 'grpc-suite-lattice', vpc);

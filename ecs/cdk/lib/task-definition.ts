@@ -4,14 +4,14 @@ import { Aws, Stack } from 'aws-cdk-lib';
 import { CfnTaskDefinitionProps } from 'aws-cdk-lib/aws-ecs';
 import { ROOT, setting } from './settings';
 
-/** The servers, and the service that callers want of each. Their ports stand in their task definitions. */
+/** The servers, and the service that callers use of each. Their ports are in their task definitions. */
 export const SERVERS = { 'route-guide': 'routeguide.RouteGuide', greeter: 'helloworld.Greeter' };
 
 export type Server = keyof typeof SERVERS;
 
 const read = (name: Server) => readFileSync(join(ROOT, 'ecs/task-definitions', `${name}.json`), 'utf8');
 
-/** A server's task definition, word for word that of its file: `aws ecs` and CDK name the fields alike. */
+/** A server's task definition, as in its file: `aws ecs` and CDK use the same field names. */
 export function taskDefinition(stack: Stack, name: Server): CfnTaskDefinitionProps {
   const variables: Record<string, () => string> = {
     AWS_ACCOUNT_ID: () => Aws.ACCOUNT_ID,

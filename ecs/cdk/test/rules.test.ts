@@ -9,7 +9,7 @@ import { Documents, Suite, synthesize } from './suite';
 
 const right = synthesize();
 
-/** The documents with a mistake among them. */
+/** The documents, with one mistake in them. */
 function wrong([document, path, value]: [string, string, unknown]): Documents {
   const documents = structuredClone(right);
   const steps = path.split('/');
@@ -25,16 +25,16 @@ function wrong([document, path, value]: [string, string, unknown]): Documents {
 
 for (const { says, problems, mistakes } of [...alb, ...tasks, ...services, ...network, ...entries]) {
   group(says, () => {
-    test('holds', () => {
+    test('passes on the synthesized templates', () => {
       const found = [...problems(new Suite(right))];
       ok(found.length === 0, found.join('\n'));
     });
     for (const mistake of mistakes) {
       const [document, path, value] = mistake;
-      test(`finds ${document} ${path}: ${JSON.stringify(value)}`, () => {
+      test(`detects ${document} ${path}: ${JSON.stringify(value)}`, () => {
         ok([...problems(new Suite(wrong(mistake)))].length > 0);
       });
     }
-    test('has a mistake to find', () => ok(mistakes.length > 0));
+    test('has a mistake to detect', () => ok(mistakes.length > 0));
   });
 }

@@ -11,7 +11,7 @@ const built = (name: string) =>
 
 const MISSING = /^say -c (\w+)=…$|^.*(target\/.*) is not there.*$/;
 
-test('only what needs a setting, or a function, cannot be deployed without it', () => {
+test('only stacks that need a setting or a function cannot be deployed without it', () => {
   const app = new App();
   suite(app);
   const missing = app.synth().stacks.map(({ stackName, messages }) => {

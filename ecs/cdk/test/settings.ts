@@ -1,4 +1,4 @@
-/** Prints what the ALB is told, for whoever stands in for it. */
+/** Prints the settings of the ALB, for a test double of it. */
 import { attributes, Suite, synthesize } from './suite';
 
 const suite = new Suite(synthesize());
@@ -15,7 +15,7 @@ const groups = suite.servers.map(({ name, targets: { Properties: group }, contai
     unhealthy_threshold: group.UnhealthyThresholdCount,
   },
   attributes: attributes(group.TargetGroupAttributes),
-  // Of the task: how long it has after SIGTERM, and what it is told.
+  // The task's stop timeout, and its environment.
   stop_timeout_seconds: container.StopTimeout,
   environment: Object.fromEntries(container.Environment.map(({ Name, Value }: any) => [Name, Value])),
 }]);

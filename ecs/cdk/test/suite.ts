@@ -24,7 +24,7 @@ export interface Resource {
   DependsOn?: string[];
 }
 
-/** What the stacks are made of, by the paths of constructs, and the task definitions' files. */
+/** The stacks' resources by construct path, and the task definitions' files. */
 export type Documents = Map<string, Resource>;
 
 export function synthesize(): Documents {
@@ -48,7 +48,7 @@ export function synthesize(): Documents {
   return documents;
 }
 
-/** An ECS service with what it names, however many stacks away. */
+/** An ECS service with the resources that it refers to, in any stack. */
 export interface Running {
   name: Server;
   service: Resource;
@@ -60,7 +60,7 @@ export interface Running {
 export class Suite {
   constructor(private documents: Documents) {}
 
-  /** By its path, or as much of it as says which one is meant. */
+  /** A resource by its path, or by a part of the path that is unambiguous. */
   at(path: string): Resource {
     const found = this.documents.get(path) ?? [...this.documents].find(([whole]) => whole.startsWith(path))?.[1];
     if (!found) throw new Error(`there is no ${path}`);
@@ -75,7 +75,7 @@ export class Suite {
     return [...this.documents].find(([, document]) => document === resource)![0];
   }
 
-  /** The resource that a value of a template stands for. */
+  /** The resource that a template value refers to. */
   behind(stack: string, value: any): Resource | undefined {
     if (value?.['Fn::ImportValue']) {
       const output = this.documents.get(value['Fn::ImportValue']);
@@ -95,7 +95,7 @@ export class Suite {
   }
 }
 
-/** The text of a value: what is known only when deployed is in braces, as in the task definitions' files. */
+/** The text of a value: values known only at deployment are in braces, as in the task definitions' files. */
 export function plain(value: any): string {
   const names: Record<string, string> = { 'AWS::AccountId': 'AWS_ACCOUNT_ID', 'AWS::Region': 'AWS_REGION' };
   if (value?.Ref) return `\${${names[value.Ref] ?? value.Ref}}`;
@@ -103,36 +103,36 @@ export function plain(value: any): string {
   return typeof value === 'string' ? value : `\${${JSON.stringify(value)}}`;
 }
 
-/** Key and Value of attributes. */
+/** Attributes as a record of Key and Value. */
 export const attributes = (list: any[] = []): Record<string, string> =>
   Object.fromEntries(list.map(({ Key, Value }) => [Key, Value]));
 
 const quoted = (cell: string) => [...cell.matchAll(/`([^`]*)`/g)].map(([, word]) => word);
 const rows = text('README.md').split('\n').map((line) => line.split('|').slice(1, -1));
 
-/** The servers' settings and their defaults, as the README has them, which a test holds to the binaries. */
+/** The servers' settings and defaults from the README, which a test checks against the binaries. */
 export const SETTINGS: Record<string, string> = Object.fromEntries(
   rows.filter(([flag]) => flag?.startsWith(' `--')).flatMap(([, variables, defaults]) =>
     quoted(variables).map((variable, index) => [variable, quoted(defaults)[index] ?? ''])),
 );
 
-/** What the README says that each server serves. */
+/** The port and service of each server, from the README. */
 export const SERVED: Record<string, { port: number; service: string }> = Object.fromEntries(
   rows.filter(([server, port]) => quoted(server ?? '')[0] && Number(port)).map(([server, port, service]) =>
     [quoted(server)[0], { port: Number(port), service: quoted(service)[0] }]),
 );
 
-/** A server's setting, as its container or its default says it. */
+/** A server's setting, from its container's environment or its default. */
 const setting = (container: any, variable: string): string =>
   container.Environment.find(({ Name }: any) => Name === variable)?.Value ?? SETTINGS[variable];
 
-/** A server's setting in seconds, which need no unit. */
+/** A server's setting in seconds; a bare number is seconds. */
 export function seconds(container: any, variable: string): number {
   const [, number, unit] = /^(\d+)(ms|s|m|h)?$/.exec(setting(container, variable)) ?? [];
   return Number(number) * { ms: 0.001, s: 1, m: 60, h: 3600 }[(unit ?? 's') as 's'];
 }
 
-/** A server's setting that is a number, or one of bytes. */
+/** A server's setting that is a number, or a size in bytes. */
 export function amount(container: any, variable: string): number {
   const [, number, unit] = /^(\d+)(KiB|MiB|GiB)?$/.exec(setting(container, variable)) ?? [];
   return Number(number) * { '': 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 }[(unit ?? '') as ''];

@@ -1,19 +1,19 @@
 //! The Greeter as a Lambda function, over gRPC-Web: behind API Gateway (an HTTP API, whose payload is of
 //! version 2) or as the target of an ALB.
 //!
-//! A function gets a request as one JSON event and gives its response as another. Neither has a place for
-//! HTTP trailers, where gRPC puts the status of a call; gRPC-Web puts it into the body. So native gRPC
-//! cannot be answered here, whatever stands in front, and is refused with word of that. For the same
-//! reason a stream of replies arrives as a whole, when it has ended.
+//! A function receives a request as one JSON event and returns its response as another. Neither has a field
+//! for HTTP trailers, where gRPC puts the status of a call; gRPC-Web puts it into the body. So native gRPC
+//! is impossible here, behind any load balancer, and is refused with an explanation. For the same reason
+//! the replies of a stream arrive together, when the stream has ended.
 //!
-//! The whole server runs within the function, on the loopback, and is given each event as a native call:
-//! limits, deadlines, log lines, and what becomes of a panic are the server's own.
+//! The whole server runs within the function, on the loopback, and receives each event as a native call.
+//! Limits, deadlines, log lines and the handling of panics are the server's own.
 //!
 //! ```sh
 //! cargo lambda build --release --arm64 --output-format zip --bin greeter-lambda
 //! ```
 //!
-//! makes `target/lambda/greeter-lambda/bootstrap.zip`, for `provided.al2023`. The settings are the
+//! builds `target/lambda/greeter-lambda/bootstrap.zip`, for `provided.al2023`. The settings are the
 //! server's variables.
 
 use std::{
@@ -40,9 +40,9 @@ mod web;
 
 use web::Encoding;
 
-/// Answers events for as long as the process lives.
+/// Handles events until the process ends.
 pub async fn run() -> Result<(), Error> {
-    // Nobody else is to call it, and two functions may share a test's machine.
+    // Only this process calls it, and two functions may share a machine in tests.
     let flags = ["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"];
     let Invocation::Serve(config, settings) = greeter::APP.parse(flags, setting)? else {
         return Err("not a server".into());
@@ -54,7 +54,7 @@ pub async fn run() -> Result<(), Error> {
     lambda_http::run(service_fn(move |event| answer(addr, event))).await
 }
 
-/// All of Lambda's sandboxes have the same address; the name of its log tells one from another.
+/// All of Lambda's sandboxes have the same address; the name of the log stream distinguishes them.
 fn setting(variable: &str) -> Option<OsString> {
     let given = env::var_os(variable);
     match variable {
@@ -79,24 +79,24 @@ async fn answer(server: SocketAddr, event: Request) -> Result<Response<Full<Byte
     Ok(encoding.response(response, trailers))
 }
 
-/// How long a call may take, so that its caller hears from it before Lambda ends the invocation.
+/// The deadline of a call, early enough to respond before Lambda ends the invocation.
 fn time_left(event: &Request) -> Duration {
     const TO_ANSWER: Duration = Duration::from_millis(200);
-    // Lambda says it as a time of day.
+    // Lambda gives it as a time of day.
     let deadline = event.lambda_context().deadline();
     let left = deadline.duration_since(SystemTime::now());
     left.unwrap_or_default().saturating_sub(TO_ANSWER)
 }
 
-/// Calls the server, and waits for the end of its answer.
+/// Calls the server, and waits for the end of its response.
 ///
-/// On a connection of its own: one that is kept would have lived through the time between two invocations,
-/// in which the process is frozen, and its timers run out as it thaws.
+/// Each call uses a new connection. The process is frozen between two invocations, so the timers of a kept
+/// connection would expire when it resumes.
 async fn call(
     server: SocketAddr,
     request: http::Request<Full<Bytes>>,
 ) -> Result<(Response<Bytes>, HeaderMap), Status> {
-    // As an event it is a third longer, and Lambda takes 6 MB.
+    // The event is a third longer, and Lambda accepts 6 MB.
     const LONGEST: usize = 4 * 1024 * 1024;
 
     let stream = TcpStream::connect(server).await.map_err(broken)?;

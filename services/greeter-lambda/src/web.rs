@@ -1,8 +1,8 @@
-//! gRPC-Web, of whole requests and responses: gRPC's messages as they are, and the status behind them in
-//! a frame of its own. <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md>
+//! gRPC-Web over complete requests and responses: gRPC messages unchanged, then the status in its own frame.
+//! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md>
 //!
-//! tonic-web is not used: it makes an INTERNAL of base64 that is none, by breaking the request off, and
-//! refuses native gRPC without a word.
+//! tonic-web is not used: it turns invalid base64 into INTERNAL, by aborting the request, and refuses native
+//! gRPC without an explanation.
 
 use std::net::SocketAddr;
 
@@ -16,16 +16,16 @@ use http_body_util::Full;
 use lambda_http::{Body, Request, RequestExt as _};
 use tonic::Status;
 
-/// How bodies are written. Responses are written as their requests are.
+/// The encoding of bodies. A response has the encoding of its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Binary,
-    /// In base64.
+    /// Base64.
     Text,
 }
 
 impl Encoding {
-    /// None if the request is not of gRPC-Web.
+    /// None if the request is not gRPC-Web.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
         let essence = content_type.split(';').next().unwrap_or_default().trim();
@@ -43,13 +43,13 @@ impl Encoding {
         })
     }
 
-    /// The call that an event asks for, as gRPC.
+    /// Converts an event into a gRPC request.
     pub(crate) fn request(
         self,
         server: SocketAddr,
         event: Request,
     ) -> Result<http::Request<Full<Bytes>>, Status> {
-        // As the client wrote it: the other one has the stage of an API before it.
+        // As the client sent it: the URI of the event would begin with the stage of the API.
         let uri = format!("http://{server}{}", event.raw_http_path());
         let (head, body) = event.into_parts();
         let body = match body {
@@ -67,7 +67,7 @@ impl Encoding {
             (uri.parse()).map_err(|error| Status::invalid_argument(format!("{uri}: {error}")))?;
         *request.headers_mut() = head.headers;
         let headers = request.headers_mut();
-        // Of the request that the client sent.
+        // They describe the request as the client sent it.
         for name in [CONTENT_LENGTH, HOST] {
             headers.remove(name);
         }
@@ -76,8 +76,8 @@ impl Encoding {
         Ok(request)
     }
 
-    /// The response to an event. The status always stands in the body, also where gRPC has it in the
-    /// head: a page of another origin sees no header that CORS does not name.
+    /// The response to an event. The status is always in the body, even where gRPC has it in the headers:
+    /// a page of another origin sees only the headers that CORS exposes.
     pub(crate) fn response(
         self,
         response: Response<Bytes>,
@@ -103,7 +103,7 @@ impl Encoding {
     }
 }
 
-/// Reads base64, of which a client may have put several pieces together, each with its padding.
+/// Decodes base64, which may be a concatenation of several pieces, each with its padding.
 fn unarmoured(text: &[u8]) -> Result<Bytes, Status> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
     for four in text.chunks(4) {
@@ -114,7 +114,7 @@ fn unarmoured(text: &[u8]) -> Result<Bytes, Status> {
     Ok(bytes.into())
 }
 
-/// A frame like that of a message, with another flag: lines of `name:value`.
+/// A trailer frame: like that of a message with another flag, it contains lines of `name:value`.
 fn put_trailers(body: &mut BytesMut, trailers: &HeaderMap) {
     const TRAILERS: u8 = 0x80;
     let lines: Vec<_> = trailers
@@ -127,7 +127,7 @@ fn put_trailers(body: &mut BytesMut, trailers: &HeaderMap) {
     body.extend_from_slice(&lines);
 }
 
-/// Refuses what is not gRPC-Web: in the head to clients of gRPC, in the body to those who only read.
+/// Refuses a request that is not gRPC-Web. The headers say so to gRPC clients, the body to other clients.
 pub(crate) fn refuse() -> Response<Full<Bytes>> {
     const WHY: &str = "a Lambda function speaks gRPC-Web only, content-type application/grpc-web+proto \
          or application/grpc-web-text+proto: native gRPC ends a call with HTTP trailers, and the event \

@@ -1,4 +1,4 @@
-//! What is said to whom.
+//! Names and greetings.
 
 /// A name that can be greeted: 1 to [`Name::LONGEST`] bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub(crate) enum Refused {
 }
 
 impl Name {
-    /// In bytes.
+    /// The length in bytes.
     pub(crate) const LONGEST: usize = 1024;
 
     pub(crate) fn parse(name: String) -> Result<Self, Refused> {

@@ -14,7 +14,7 @@ mod greeting;
 
 use greeting::{Name, Refused};
 
-/// The server as the chassis runs it.
+/// The server binary, for the chassis.
 pub const APP: App<Settings> = App {
     name: "greeter",
     about: env!("CARGO_PKG_DESCRIPTION"),
@@ -22,7 +22,7 @@ pub const APP: App<Settings> = App {
     build: |settings, runtime| Box::pin(build(settings, runtime)),
 };
 
-/// Nothing: the Greeter has no settings of its own.
+/// Empty: the Greeter has no settings beyond those of the chassis.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Settings {}
 

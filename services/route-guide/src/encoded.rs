@@ -19,22 +19,22 @@ use tonic::{Response, Status, body::Body};
 
 use crate::feature_id::FeatureId;
 
-/// A flag and four bytes of length stand in front of each message on the wire.
+/// On the wire, a flag and four bytes of length precede each message.
 const PREFIX: usize = 5;
 
-/// Bytes in one piece of a reply, unless a single message is longer: what an HTTP/2 frame holds unless
-/// its reader asks for more.
+/// Maximum bytes in one piece of a reply, unless a single message is longer: the default maximum size of an
+/// HTTP/2 frame.
 const PIECE: usize = 16 * 1024;
 
-/// Messages as they are sent, one behind the other, by their ids.
+/// Messages in wire format, one after the other, indexed by id.
 pub(crate) struct Encoded<M> {
     bytes: Bytes,
-    /// Where each message ends, and so where the next begins.
+    /// The end of each message, where the next one begins.
     ends: Arc<[u32]>,
     of: PhantomData<fn() -> M>,
 }
 
-/// [`Encoded`] in the making.
+/// A builder for [`Encoded`].
 pub(crate) struct EncodedBuilder<M> {
     bytes: Vec<u8>,
     ends: Vec<u32>,
@@ -63,7 +63,7 @@ impl<M: Message + Default + 'static> EncodedBuilder<M> {
         Ok(())
     }
 
-    /// The messages, in no more memory than they need.
+    /// The messages, with spare capacity released.
     pub(crate) fn build(mut self) -> Encoded<M> {
         self.bytes.shrink_to_fit();
         Encoded {
@@ -75,11 +75,11 @@ impl<M: Message + Default + 'static> EncodedBuilder<M> {
 }
 
 impl<M: Message + Default + 'static> Encoded<M> {
-    /// No message yet. Room for `bytes` is set aside if it is to be had, so that what grows towards that
-    /// is never held twice; what stays unused costs no memory.
+    /// Starts without messages. Capacity for `bytes` is reserved if possible, so that growth never needs a second
+    /// copy; unused capacity costs no memory.
     pub(crate) fn builder(bytes: usize) -> EncodedBuilder<M> {
         let mut reserved = Vec::new();
-        // Without it, there are but more copies.
+        // Without it, there are only more copies.
         let _ = reserved.try_reserve_exact(bytes);
         EncodedBuilder {
             bytes: reserved,
@@ -88,17 +88,17 @@ impl<M: Message + Default + 'static> Encoded<M> {
         }
     }
 
-    /// Decodes one.
+    /// Decodes one message.
     pub(crate) fn get(&self, id: FeatureId) -> Option<M> {
         decode(&self.bytes, place(&self.ends, id)?)
     }
 
-    /// A reply of these messages, in this order; ids that no message has are passed over. It goes out
-    /// as the connection takes it.
+    /// A reply of these messages, in this order; unknown ids are skipped. It is sent as the connection polls
+    /// it.
     ///
-    /// tonic encodes what a handler's stream yields, one by one, and has no way around that. So the stream
-    /// of this response is empty, and the body travels in the response's extensions, which tonic hands on as
-    /// they are, to [`in_place`].
+    /// tonic encodes the items of a handler's stream one by one, and offers no way to send encoded ones. So the
+    /// stream of this response is empty, and the body is passed to [`in_place`] in the response's extensions,
+    /// which tonic forwards unchanged.
     pub(crate) fn stream<I>(&self, which: I) -> Response<BoxStream<'static, Result<M, Status>>>
     where
         I: Iterator<Item = FeatureId> + Send + 'static,
@@ -116,7 +116,7 @@ impl<M: Message + Default + 'static> Encoded<M> {
     }
 }
 
-/// Where a message stands.
+/// The range of a message.
 fn place(ends: &[u32], id: FeatureId) -> Option<Range<usize>> {
     let index = id.index();
     let end = *ends.get(index)?;
@@ -137,11 +137,11 @@ impl<M> fmt::Debug for Encoded<M> {
     }
 }
 
-/// The body that is to be sent in place of tonic's. What travels in extensions has to be `Clone`.
+/// The body that replaces tonic's. A value in extensions must be `Clone`.
 #[derive(Clone)]
 struct InPlace(Arc<Mutex<Option<Body>>>);
 
-/// Has a response of [`Encoded::stream`] send its own body: a layer around the service.
+/// A layer around the service that gives a response of [`Encoded::stream`] its own body.
 pub(crate) fn in_place(mut response: http::Response<Body>) -> http::Response<Body> {
     let Some(InPlace(body)) = response.extensions_mut().remove() else {
         return response;
@@ -150,16 +150,16 @@ pub(crate) fn in_place(mut response: http::Response<Body>) -> http::Response<Bod
     response.map(|empty| body.unwrap_or(empty))
 }
 
-/// What is left of a reply: where its messages stand in `bytes`.
+/// The rest of a reply: the ranges of its messages in `bytes`.
 struct Reply<P: Iterator> {
     bytes: Bytes,
     places: Peekable<P>,
-    /// The trailers are out.
+    /// The trailers have been sent.
     ended: bool,
 }
 
 impl<P: Iterator<Item = Range<usize>>> Reply<P> {
-    /// Neighbours that fill a piece are sent from where they stand; all else is gathered.
+    /// Adjacent messages that fill a piece are sent without a copy; all others are copied together.
     fn next_piece(&mut self) -> Option<Bytes> {
         let places = &mut self.places;
         let room = places.peek()?.len().max(PIECE);
@@ -167,7 +167,7 @@ impl<P: Iterator<Item = Range<usize>>> Reply<P> {
         if first.len() >= PIECE / 2 {
             return Some(self.bytes.slice(first));
         }
-        // As if all were as long as the first.
+        // Assuming that all are as long as the first.
         let most = places.size_hint().1.unwrap_or(usize::MAX);
         let expected = first.len().saturating_mul(most.saturating_add(1));
         let mut piece = Vec::with_capacity(expected.min(PIECE));
@@ -179,7 +179,7 @@ impl<P: Iterator<Item = Range<usize>>> Reply<P> {
     }
 }
 
-/// The place of the next message and of those right behind it, as far as there is room.
+/// The range of the next message and of those directly after it, as far as they fit.
 fn next_run(
     places: &mut Peekable<impl Iterator<Item = Range<usize>>>,
     room: usize,
@@ -194,7 +194,7 @@ fn next_run(
     Some(run)
 }
 
-// Nothing in it is pinned.
+// No field is pinned.
 impl<P: Iterator> Unpin for Reply<P> {}
 
 impl<P: Iterator<Item = Range<usize>>> http_body::Body for Reply<P> {
@@ -253,7 +253,7 @@ mod tests {
         [&[0], &length.to_be_bytes()[..], &message].concat()
     }
 
-    /// The pieces that go out, without waiting, and the status behind them.
+    /// The pieces that are sent, without waiting, and the status after them.
     fn sent(
         response: Response<super::BoxStream<'static, Result<Text, tonic::Status>>>,
     ) -> (Vec<Bytes>, String) {

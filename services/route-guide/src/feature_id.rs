@@ -1,4 +1,4 @@
-//! Which feature is meant.
+//! The identity of a feature.
 
 /// A feature: its position in the file, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,4 +1,4 @@
-//! The database: named and unnamed places, read once and never changed.
+//! The database: named and unnamed places, read once and immutable.
 
 use std::{
     fmt::Display,
@@ -12,7 +12,7 @@ use proto::routeguide::{self as wire, Feature};
 
 use crate::{encoded::Encoded, features_file, places::Places, point::Point};
 
-/// Every location and what is sent of it, by the same ids. No two features are at one point.
+/// Every location and its encoded feature, by the same ids. No two features are at one point.
 #[derive(Debug)]
 pub(crate) struct Features {
     pub(crate) places: Arc<Places>,
@@ -27,8 +27,7 @@ impl Features {
         read(JSON, JSON.len()).map_err(|error| format!("{PATH}: {error}"))
     }
 
-    /// Reads a file as [`features_file::read`] does. The error names the file, the entry and what is wrong
-    /// with it.
+    /// Reads a file as [`features_file::read`] does. The error names the file, the entry and the problem.
     pub(crate) fn from_file(path: &Path) -> Result<Self, String> {
         let problem = |error: &dyn Display| format!("FEATURES_FILE={}: {error}", path.display());
         let file = File::open(path).map_err(|error| problem(&error))?;

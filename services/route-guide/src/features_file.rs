@@ -1,10 +1,10 @@
 //! Files of features, `{"location":{"latitude":…,"longitude":…},"name":"…"}` each: one after another, on a
 //! line each or on several, as grpcurl and buf print the replies of ListFeatures; in an array; or in
-//! `{"feature":[…]}`, as the examples of other languages have them. As in any JSON of protobuf, what is 0
-//! or empty may be left out.
+//! `{"feature":[…]}`, as in the examples of other languages. As in any protobuf JSON, a field that is 0 or
+//! empty may be omitted.
 //!
-//! Each entry is read, handed on and forgotten, so that the largest file takes no more memory to read than
-//! its longest entry, and that has a limit.
+//! Entries are read and passed on one at a time, so that a file of any size needs no more memory than its
+//! longest entry, whose size is limited.
 
 use std::{
     cell::Cell,
@@ -20,14 +20,14 @@ use serde_json::Deserializer;
 
 use crate::point::Point;
 
-/// Bytes of one entry, with the blanks before it, that are always read. What is longer is refused before
-/// [`BUFFER`] more of them are.
+/// Size up to which an entry, including the white space before it, is always accepted. A longer one is
+/// refused before [`BUFFER`] more bytes are read.
 const LONGEST: usize = 64 * 1024;
 
-/// How much is read at once.
+/// Bytes per read.
 const BUFFER: usize = 8 * 1024;
 
-/// How much may be read for an entry: after [`LONGEST`] of it, whatever follows in the buffer.
+/// Maximum bytes to read for an entry: [`LONGEST`], and the rest of the buffer.
 const RATION: usize = LONGEST + BUFFER;
 
 #[derive(Deserialize)]
@@ -47,8 +47,8 @@ struct Location {
 
 type Take<'a> = &'a mut dyn FnMut(Entry) -> Result<(), String>;
 
-/// Hands every entry of `json` to `take`, which may refuse it. The error names the entry, counted from 1,
-/// and what is wrong with it.
+/// Passes every entry of `json` to `take`, which may refuse it. The error names the entry, counted from 1,
+/// and the problem.
 pub(crate) fn read(
     json: impl BufRead,
     mut take: impl FnMut(Point, String) -> Result<(), String>,
@@ -81,8 +81,8 @@ fn read_entries(mut json: impl BufRead, take: Take<'_>) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
-/// What a file begins with, to the first colon: enough to tell its form. Without the mark that some editors
-/// put before it.
+/// The start of a file, to the first colon: enough to recognise its form. A byte order mark, which some
+/// editors write, is skipped.
 fn start(json: &mut impl BufRead) -> Result<Vec<u8>, String> {
     let mut start = Vec::new();
     let read = json.take(LONGEST as u64).read_until(b':', &mut start);
@@ -96,7 +96,7 @@ fn start(json: &mut impl BufRead) -> Result<Vec<u8>, String> {
     Ok(start)
 }
 
-/// Without the line ends that a problem quotes from the file, and whatever else a terminal would obey.
+/// Replaces line ends and other control characters that a problem quotes from the file.
 fn on_one_line(problem: &str) -> String {
     let mut line = String::new();
     for letter in problem.chars() {
@@ -108,14 +108,14 @@ fn on_one_line(problem: &str) -> String {
     line
 }
 
-/// Visits an array by hand, so that an error can tell the number of its entry, and no two are held at once.
+/// Visits an array by hand, so that an error can name the number of its entry, and only one is in memory.
 struct Entries<'a> {
     take: Take<'a>,
     left: &'a Cell<usize>,
 }
 
 impl Entries<'_> {
-    /// Reads entries that follow each other, in no array.
+    /// Reads entries that follow each other without an array.
     fn read_each<'de>(
         self,
         json: Deserializer<impl serde_json::de::Read<'de>>,
@@ -187,7 +187,7 @@ impl<'de> Visitor<'de> for Wrapped<'_> {
     }
 }
 
-/// Gives out no more than is `left` until that is set anew.
+/// A reader that fails after `left` bytes, unless that is reset.
 struct Rationed<'a, R> {
     json: R,
     left: &'a Cell<usize>,
@@ -345,7 +345,7 @@ mod tests {
         let short = entry(1, 2, "").len();
         let longest = entry(1, 2, &"x".repeat(LONGEST - short));
         assert_eq!(longest.len(), LONGEST);
-        // Wherever in the buffer it begins, and whatever else is in there where it ends.
+        // At any start in the buffer, and with anything after its end.
         let after = entry(1, 2, &"z".repeat(2 * BUFFER));
         for before in 0..5 {
             let before = entry(1, 2, &"y".repeat(before * BUFFER / 4 + 1));

@@ -1,4 +1,4 @@
-//! Notes without a place or a text, for chats that a load balancer would cut for their silence.
+//! Heartbeats: empty notes for idle chats, which a load balancer would otherwise cut.
 
 use std::{future::pending, time::Duration};
 
@@ -7,13 +7,13 @@ use tokio::time::{Instant, sleep_until};
 /// When the next heartbeat of a chat is due.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
-    /// None if the client has not asked for any.
+    /// None if the client has not requested any.
     every: Option<Duration>,
     silent_since: Instant,
 }
 
 impl Heartbeat {
-    /// Reads what a client asks for: whole seconds, from 1 to 3600. The error says what is wrong.
+    /// Parses the requested interval: whole seconds, from 1 to 3600. The error names the problem.
     pub(crate) fn asked(seconds: Option<&str>) -> Result<Self, String> {
         let every = seconds.map(|text| match text.parse() {
             Ok(seconds @ 1..=3600) => Ok(Duration::from_secs(seconds)),
@@ -27,12 +27,12 @@ impl Heartbeat {
         })
     }
 
-    /// Something is said.
+    /// Restarts the interval, after a message.
     pub(crate) fn said(&mut self) {
         self.silent_since = Instant::now();
     }
 
-    /// Waits until nothing has been said for so long.
+    /// Waits until no message has been sent for the interval.
     pub(crate) async fn due(&self) {
         match self.every {
             Some(every) => sleep_until(self.silent_since + every).await,

@@ -1,7 +1,7 @@
 //! `routeguide.RouteGuide`: features, routes and notes on a map.
 //!
-//! Every method does three things: it parses what came over the wire into types that can only hold
-//! what is valid, asks `features`, `route` or `notes`, and converts the answer.
+//! Every method does three things: it parses the request into types that can only hold valid values, calls
+//! `features`, `route` or `notes`, and converts the result.
 
 use std::{path::PathBuf, pin::Pin, sync::Arc, time::Instant};
 
@@ -32,7 +32,7 @@ use notes::{Note, NoteStore};
 use point::{Point, Rectangle};
 use route::Route;
 
-/// The server as the chassis runs it.
+/// The server binary, for the chassis.
 pub const APP: App<Settings> = App {
     name: "route-guide",
     about: env!("CARGO_PKG_DESCRIPTION"),
@@ -40,7 +40,7 @@ pub const APP: App<Settings> = App {
     build: |settings, runtime| Box::pin(build(settings, runtime)),
 };
 
-/// What RouteGuide can be told.
+/// RouteGuide's own settings.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Settings {
     /// File with the features to serve: a JSON array, one to a line (NDJSON), or what grpcurl prints of
@@ -53,11 +53,11 @@ pub struct Settings {
 }
 
 async fn build(settings: Settings, runtime: Runtime) -> Result<Services, Error> {
-    // Far above a legal note, so that a longer one still arrives and is told what is wrong.
+    // Far above a valid note, so that a longer one is still received and refused with an explanation.
     let note_bytes = settings.notes.note_bytes();
     let max_request_bytes = MAX_REQUEST_BYTES.max(2 * note_bytes as usize);
     let file = settings.features_file;
-    // The file may be a pipe that nobody writes to.
+    // The file may be a pipe without a writer.
     let features = spawn_blocking(move || match &file {
         Some(path) => Features::from_file(path),
         None => Features::embedded(),
@@ -77,7 +77,7 @@ async fn build(settings: Settings, runtime: Runtime) -> Result<Services, Error> 
 struct Service {
     features: Features,
     notes: Arc<dyn NoteStore>,
-    /// Most in one note.
+    /// Maximum bytes in one note.
     note_bytes: u32,
 }
 
@@ -163,7 +163,7 @@ impl RouteGuide for Service {
     }
 }
 
-/// What a chat asks for with `x-heartbeat`.
+/// The heartbeat that a chat requests with `x-heartbeat`.
 fn heartbeat(metadata: &MetadataMap) -> Result<Heartbeat, Status> {
     const NAME: &str = "x-heartbeat";
     let seconds = metadata

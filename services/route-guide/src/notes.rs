@@ -1,5 +1,4 @@
-//! The notes that have been left at each point: of everybody, however many servers there are, if they
-//! share a store.
+//! The notes at each point, from all users. Servers that share a store serve the same notes.
 
 use std::{fmt, sync::Arc};
 
@@ -11,7 +10,7 @@ use crate::point::Point;
 mod memory;
 mod redis;
 
-/// How much is remembered, and where.
+/// The limits on notes, and where they are stored.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct NotesSettings {
     #[command(flatten)]
@@ -20,7 +19,7 @@ pub(crate) struct NotesSettings {
     redis: redis::RedisSettings,
 }
 
-/// How much is remembered.
+/// The limits on notes.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "RouteChat's notes")]
 pub(crate) struct Limits {
@@ -46,12 +45,12 @@ pub(crate) struct Limits {
 }
 
 impl NotesSettings {
-    /// Most bytes in one note.
+    /// Maximum bytes in one note.
     pub(crate) fn note_bytes(&self) -> u32 {
         self.limits.note_bytes
     }
 
-    /// The notes as they are to be kept.
+    /// The store that the settings select.
     pub(crate) fn open(self, runtime: &Runtime) -> Result<Arc<dyn NoteStore>, Error> {
         Ok(match self.redis.open(&self.limits, runtime)? {
             Some(notes) => Arc::new(notes),
@@ -60,11 +59,11 @@ impl NotesSettings {
     }
 }
 
-/// A note that is short enough to be left.
+/// A note within the size limit.
 #[derive(Debug)]
 pub(crate) struct Note(String);
 
-/// A note that is too long to be remembered.
+/// A note over the size limit.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooLong {
     bytes: usize,
@@ -87,10 +86,10 @@ impl fmt::Display for TooLong {
     }
 }
 
-/// Why the notes cannot be had. Whether the note has been left, nobody knows.
+/// Why the store is unavailable. The note may or may not have been stored.
 ///
-/// The reason is for the log and `/readyz`; what callers are told has none of it, for the store may name
-/// addresses and users in it.
+/// The reason is for the log and `/readyz`. Callers do not see it, since the store may name addresses and
+/// users in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoreUnavailable(Arc<str>);
 
@@ -100,11 +99,11 @@ impl fmt::Display for StoreUnavailable {
     }
 }
 
-/// Where notes are kept, shared by every chat.
+/// A store of notes, shared by all chats.
 #[async_trait::async_trait]
 pub(crate) trait NoteStore: Send + Sync {
-    /// Leaves `note` at `point`; returns the notes that were there, oldest first. Nobody's note comes
-    /// between the two.
+    /// Appends `note` at `point`; returns the earlier notes, oldest first. This is atomic: no other note comes
+    /// in between.
     async fn leave(&self, point: Point, note: Note) -> Result<Vec<Arc<str>>, StoreUnavailable>;
 }
 

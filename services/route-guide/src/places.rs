@@ -1,4 +1,4 @@
-//! The index of features by location: which feature is at a point, and which are in an area.
+//! The index of features by location: the feature at a point, and the features in an area.
 
 use std::{fmt, hash::BuildHasher as _, ops::Range, sync::Arc, vec};
 
@@ -15,10 +15,10 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Places {
     points: Vec<Point>,
-    /// Ids alone: the points they stand for are their keys. The hash is quick and can be
-    /// foreseen, which is safe because callers only ever look up.
+    /// Only ids: their points are the keys. The hash is fast and predictable, which is safe because callers can
+    /// only look up.
     by_point: HashTable<FeatureId>,
-    /// None while there are so few that looking at each is quicker.
+    /// None while there are so few that a scan is faster.
     tree: Option<Tree>,
 }
 
@@ -60,7 +60,7 @@ impl Places {
         Ok(())
     }
 
-    /// Makes searching quick, and gives back what memory is not needed.
+    /// Builds the search tree, and releases spare capacity.
     pub(crate) fn index(&mut self) {
         self.points.shrink_to_fit();
         self.tree = (self.points.len() > Self::FEW).then(|| Tree::over(&self.points));
@@ -74,9 +74,9 @@ impl Places {
 
     /// The features inside `area`, by ascending id.
     ///
-    /// A caller may ask for everything, many times at once. So no more than 256 KiB of ids are ever
-    /// held: where there are more, or so many of all that it is no slower, the points are scanned as the
-    /// iterator is polled.
+    /// A caller may request everything in many concurrent calls. So at most 256 KiB of ids are held. If there
+    /// are more, or so large a part of all that a scan is no slower, the points are scanned as the iterator is
+    /// polled.
     pub(crate) fn inside(self: &Arc<Self>, area: Rectangle) -> Inside {
         const MOST: usize = 64 * 1024;
         let most = (self.points.len() / 8).min(MOST);
@@ -97,7 +97,7 @@ fn hash(point: &Point) -> u64 {
 }
 
 fn in_order(mut ids: Vec<FeatureId>) -> Vec<FeatureId> {
-    // From where on a radix sort is quicker.
+    // From this size on a radix sort is faster.
     const MANY: usize = 256;
     if ids.len() < MANY {
         ids.sort_unstable();
@@ -185,7 +185,7 @@ mod tests {
         coordinates.prop_map(|(latitude, longitude)| point(latitude, longitude))
     }
 
-    /// As many places as are told apart, around every size at which something changes.
+    /// Maps of distinct places, with sizes around every threshold.
     fn map() -> impl Strategy<Value = Vec<Point>> {
         let few = Places::FEW;
         let many = prop_oneof![0..few, few - 2..few + 3, few..700];

@@ -1,4 +1,4 @@
-//! Places on the globe.
+//! Points on the globe, and areas.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ pub(crate) struct Point {
     longitude: i32,
 }
 
-/// A coordinate that no place on the globe has.
+/// A coordinate out of range.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct OffTheGlobe {
     /// `latitude` or `longitude`.
@@ -67,10 +67,10 @@ impl Point {
     }
 }
 
-/// A point of a way, with what the distances to its neighbours are computed from.
+/// A point of a route, with precomputed values for the distances to its neighbours.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Waypoint {
-    /// In radians, as the longitude.
+    /// In radians, like the longitude.
     latitude: f64,
     longitude: f64,
     /// Of the latitude.
@@ -98,7 +98,7 @@ impl Waypoint {
         let latitudes = square(((other.latitude - self.latitude) / 2.0).sin());
         let longitudes = square(((other.longitude - self.longitude) / 2.0).sin());
         let a = latitudes + self.cosine * other.cosine * longitudes;
-        // Rounding can take `a` of two antipodes past 1, which is the sine of nothing.
+        // Rounding can make `a` of two antipodes exceed 1, for which `asin` is NaN.
         2.0 * RADIUS * a.min(1.0).sqrt().asin()
     }
 }
@@ -127,7 +127,7 @@ pub(crate) struct Rectangle {
 }
 
 impl Rectangle {
-    /// The corners may be given either way round.
+    /// The corners may be in any order.
     pub(crate) fn between(a: Point, b: Point) -> Self {
         Self {
             south_west: Point {
@@ -141,7 +141,7 @@ impl Rectangle {
         }
     }
 
-    /// The smallest that holds all of these; a single point if there is none.
+    /// The smallest area that contains all of these points; a single point if there are none.
     pub(crate) fn around(points: &[Point]) -> Self {
         let first = points.first().copied().unwrap_or(Point {
             latitude: 0,
@@ -154,7 +154,7 @@ impl Rectangle {
         })
     }
 
-    /// What of it lies on either side of `point`, with the line through the point on both.
+    /// The parts on either side of `point`; both include the line through the point.
     pub(crate) fn cut(self, axis: Axis, point: Point) -> (Self, Self) {
         let (mut low, mut high) = (self, self);
         match axis {
@@ -185,7 +185,7 @@ impl Rectangle {
             south_west,
             north_east,
         } = self;
-        // Not &&, which would be two branches that cannot be foreseen where many points are looked at.
+        // Not &&, which would be two branches that a scan of many points cannot predict.
         (south_west.latitude..=north_east.latitude).contains(&point.latitude)
             & (south_west.longitude..=north_east.longitude).contains(&point.longitude)
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::point::{Point, Waypoint};
 
-/// A route in progress. Its counters stop at their largest value instead of wrapping.
+/// A route in progress. Its counters saturate instead of wrapping.
 #[derive(Debug, Default)]
 pub(crate) struct Route {
     points: i32,
@@ -13,7 +13,7 @@ pub(crate) struct Route {
     last: Option<Waypoint>,
 }
 
-/// What there is to say of a route.
+/// The summary of a route.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Summary {
     pub(crate) points: i32,
@@ -23,7 +23,7 @@ pub(crate) struct Summary {
 }
 
 impl Route {
-    /// Goes on to `point`, which is in the database or not.
+    /// Adds `point`; `known` says whether it is in the database.
     pub(crate) fn pass(&mut self, point: Point, known: bool) {
         self.points = self.points.saturating_add(1);
         self.features = self.features.saturating_add(known.into());
@@ -38,7 +38,7 @@ impl Route {
         Summary {
             points: self.points,
             features: self.features,
-            // From f64, `as` truncates and stops at the limits.
+            // From f64, `as` truncates and saturates.
             metres: self.metres as i32,
             seconds: elapsed.as_secs().try_into().unwrap_or(i32::MAX),
         }

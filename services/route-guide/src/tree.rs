@@ -1,26 +1,26 @@
-//! A k-d tree that never changes: which places a rectangle holds, at a cost that grows with the answer.
+//! An immutable k-d tree: finds the places in a rectangle, at a cost that grows with the result.
 
 use crate::{
     feature_id::FeatureId,
     point::{Axis, Point, Rectangle},
 };
 
-/// Places in the order of a balanced k-d tree. It has no nodes: of any part of it, the place in the
-/// middle divides the others by one coordinate, and the parts on its two sides are divided likewise by
-/// the other coordinate.
+/// Places in the order of a balanced k-d tree, without explicit nodes. In any part, the place in the middle
+/// divides the others by one coordinate. The parts on its two sides are divided in the same way by the other
+/// coordinate.
 #[derive(Debug)]
 pub(crate) struct Tree {
     points: Vec<Point>,
-    /// Beside the points, because a part that lies inside the area is taken over without a look at them.
+    /// Stored separately from the points, because a part inside the area is copied without reading them.
     ids: Vec<FeatureId>,
     bounds: Rectangle,
 }
 
-/// As many places are looked at quicker one by one.
+/// Up to so many places, a scan is faster.
 const LEAF: usize = 32;
 
 impl Tree {
-    /// A tree over these points, each of which has its place in `points` as its id.
+    /// A tree over these points; the id of each is its index in `points`.
     pub(crate) fn over(points: &[Point]) -> Self {
         let ids = (0..).map(FeatureId);
         let mut places: Vec<(Point, FeatureId)> = points.iter().copied().zip(ids).collect();
@@ -32,7 +32,7 @@ impl Tree {
         }
     }
 
-    /// The ids of the places inside `area`, in no order; None if there are more than `most`.
+    /// The ids of the places inside `area`, unordered; None if there are more than `most`.
     pub(crate) fn inside(&self, area: Rectangle, most: usize) -> Option<Vec<FeatureId>> {
         let mut search = Search {
             area,
@@ -48,8 +48,8 @@ impl Tree {
     }
 }
 
-/// Puts the middle of `places`, and of every part of it, where it belongs. Each step halves, so that
-/// even 2³² places take no more than 32 calls within calls; likewise in [`Search::visit`].
+/// Partitions `places` around its middle, and each part likewise. Each step halves the size, so even 2³²
+/// places need a recursion depth of at most 32; the same is true of [`Search::visit`].
 fn divide(places: &mut [(Point, FeatureId)], axis: Axis) {
     if places.len() <= LEAF {
         return;
@@ -89,7 +89,7 @@ struct Search {
 }
 
 impl Search {
-    /// Looks through a part of the tree, all of which lies within `bounds`.
+    /// Searches a part of the tree, all of which lies within `bounds`.
     fn visit(&mut self, part: Part<'_>, bounds: Rectangle, axis: Axis) {
         let Some(room) = self.most.checked_sub(self.found.len()) else {
             return;
@@ -103,7 +103,7 @@ impl Search {
             let (before, rest) = part.split_at(part.ids.len() / 2);
             let (middle, after) = rest.split_at(1);
             for (point, id) in middle.points.iter().copied().zip(middle.ids) {
-                // The ids lie elsewhere, and most of these are not asked for.
+                // The ids are stored elsewhere, and most of them are not in the area.
                 if self.area.contains(point) {
                     self.found.push(*id);
                 }
@@ -119,7 +119,7 @@ impl Search {
         }
     }
 
-    /// Whether a place of a leaf is inside cannot be foreseen, so this does not branch on it.
+    /// Whether a place of a leaf is inside is unpredictable, so this does not branch on it.
     fn look_at(&mut self, leaf: Part<'_>) {
         let mut inside = [FeatureId(0); LEAF];
         let mut many = 0;

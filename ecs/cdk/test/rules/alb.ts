@@ -7,7 +7,7 @@ const TARGETS = 'services/route-guide/targets';
 const POLICIES = ['ELBSecurityPolicy-TLS13-1-2-2021-06', 'ELBSecurityPolicy-TLS13-1-2-Res-2021-06',
   'ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09', 'ELBSecurityPolicy-TLS13-1-3-2021-06'];
 
-/** A field of every server's target group, and what fits it. */
+/** A rule for a field of every server's target group. */
 const targets = (says: string, field: string, fits: (value: any) => boolean, ...wrong: unknown[]): Rule => ({
   says,
   *problems(suite) {
@@ -20,23 +20,23 @@ const targets = (says: string, field: string, fits: (value: any) => boolean, ...
 });
 
 export const alb: Rule[] = [
-  targets('The ALB speaks gRPC to the servers', 'ProtocolVersion', (value) => value === 'GRPC',
+  targets('The ALB uses gRPC to the servers', 'ProtocolVersion', (value) => value === 'GRPC',
     'GPRC', 'HTTP2', 'HTTP1', null),
-  targets('The ALB speaks plaintext to the servers, which have no certificates', 'Protocol',
+  targets('The ALB uses plaintext to the servers, which have no certificates', 'Protocol',
     (value) => value === 'HTTP', 'HTTPS', null),
   targets('Targets are addresses: awsvpc has no instances', 'TargetType', (value) => value === 'ip',
     'instance', 'lambda', null),
   targets('Only code 0 is healthy', 'Matcher', (value) => JSON.stringify(value) === '{"GrpcCode":"0"}',
     { GrpcCode: '0-100' }, { GrpcCode: '0-99' }, { GrpcCode: '12' }, { HttpCode: '200' }, null),
-  targets('Health is asked of the method whose code is the truth', 'HealthCheckPath',
+  targets('Health checks call the method whose status code reports health', 'HealthCheckPath',
     (value) => text('services/chassis/src/call/kind.rs').includes(`ALB_CHECK: &str = "${value}"`),
     '/AWS.ALB/healthChecks', '/grpc.health.v1.Health/Check', '/healthz', '/', null),
-  targets('Health is asked over HTTP: GRPC is no protocol of checks', 'HealthCheckProtocol',
+  targets('Health checks use HTTP: GRPC is not a health check protocol', 'HealthCheckProtocol',
     (value) => value === 'HTTP', 'GRPC', 'HTTPS', null),
-  targets('Health is asked where calls go', 'HealthCheckPort',
+  targets('Health checks use the port of the calls', 'HealthCheckPort',
     (value) => value === undefined || value === 'traffic-port', '50052'),
   {
-    says: 'A health check ends before the next one begins',
+    says: 'A health check ends before the next one starts',
     *problems(suite) {
       for (const { name, targets } of suite.servers) {
         const { HealthCheckIntervalSeconds: interval, HealthCheckTimeoutSeconds: timeout } = targets.Properties;
@@ -51,7 +51,7 @@ export const alb: Rule[] = [
     ],
   },
   {
-    says: 'Target groups have the attributes that they need, and no others',
+    says: 'Target groups have the required attributes, and no others',
     *problems(suite) {
       for (const { name, targets } of suite.servers) {
         const { 'deregistration_delay.timeout_seconds': delay, ...others } =
@@ -70,7 +70,7 @@ export const alb: Rule[] = [
     ],
   },
   {
-    says: 'The ALB bears a silent stream as long as the servers do, and takes HTTP/2',
+    says: 'The ALB allows silent streams for as long as the servers do, and accepts HTTP/2',
     *problems(suite) {
       const [balancer] = suite.all('ElasticLoadBalancingV2::LoadBalancer');
       for (const { name, container } of suite.servers) {
@@ -87,12 +87,12 @@ export const alb: Rule[] = [
       ['services/alb', 'LoadBalancerAttributes/2/Value', '60'],
       ['services/alb', 'LoadBalancerAttributes/2/Value', '5000'],
       ['services/alb', 'LoadBalancerAttributes/2/Key', 'idle_timeout.seconds'],
-      // Metadata may have names that the ALB takes for invalid headers.
+      // Metadata may have names that the ALB regards as invalid headers.
       ['services/alb', 'LoadBalancerAttributes/3/Key', 'routing.http.drop_invalid_header_fields.enabled'],
     ],
   },
   {
-    says: 'Listeners before gRPC are HTTPS, with a certificate and TLS 1.3',
+    says: 'Listeners for gRPC are HTTPS, with a certificate and TLS 1.3',
     *problems(suite) {
       for (const listener of suite.all('ElasticLoadBalancingV2::Listener')) {
         const { Protocol, Port, Certificates, SslPolicy } = listener.Properties;
@@ -111,7 +111,7 @@ export const alb: Rule[] = [
     ],
   },
   {
-    says: 'Calls go to the server that serves them, and all else is 404',
+    says: 'Calls are routed to the server of their service, and everything else is 404',
     *problems(suite) {
       const [listener] = suite.all('ElasticLoadBalancingV2::Listener');
       const [{ Type, FixedResponseConfig }] = listener.Properties.DefaultActions;
@@ -139,7 +139,7 @@ export const alb: Rule[] = [
     ],
   },
   {
-    says: 'Alarms watch every target group, and the ALB’s own errors',
+    says: 'Alarms cover every target group, and the ALB’s own errors',
     *problems(suite) {
       const alarms = suite.all('CloudWatch::Alarm').filter(({ Properties: alarm }) =>
         alarm.Namespace === 'AWS/ApplicationELB' && alarm.TreatMissingData === 'notBreaching'
@@ -160,7 +160,7 @@ export const alb: Rule[] = [
       ['services/greeter/unhealthy', 'MetricName', 'UnhealthyHostCount'],
       ['services/greeter/unhealthy', 'Dimensions/1', null],
       ['services/greeter/unhealthy', 'TreatMissingData', null],
-      // The servers' errors are HTTP's 200.
+      // The servers' errors are HTTP 200.
       ['services/5xx', 'MetricName', 'HTTPCode_Target_5XX_Count'],
       ['services/5xx', 'Statistic', 'Average'],
       ['services/5xx', 'ComparisonOperator', 'LessThanThreshold'],

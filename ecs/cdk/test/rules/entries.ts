@@ -11,7 +11,7 @@ const functions: [path: string, seconds: number][] = [['lambda/caller', 10], ['l
 
 export const entries: Rule[] = [
   {
-    says: 'CloudFront takes gRPC from its callers',
+    says: 'CloudFront accepts gRPC from its callers',
     *problems(suite) {
       const { HttpVersion, DefaultCacheBehavior } = distribution(suite);
       const { GrpcConfig, AllowedMethods, ViewerProtocolPolicy } = DefaultCacheBehavior;
@@ -29,7 +29,7 @@ export const entries: Rule[] = [
     ],
   },
   {
-    says: 'CloudFront hands all calls on, by HTTPS, to the name on the certificate',
+    says: 'CloudFront forwards all calls, by HTTPS, to the name on the certificate',
     *problems(suite) {
       const { Origins: [origin], DefaultCacheBehavior: { TargetOriginId, CachePolicyId, OriginRequestPolicyId } } =
         distribution(suite);
@@ -58,7 +58,7 @@ export const entries: Rule[] = [
     ],
   },
   {
-    says: 'Functions are what cargo lambda builds, for ARM, and log to groups of their names',
+    says: 'Functions are built by cargo lambda, for ARM, and log to groups with their names',
     *problems(suite) {
       for (const [path, seconds] of functions) {
         const { stack, Properties } = suite.at(path);
@@ -78,7 +78,7 @@ export const entries: Rule[] = [
     ],
   },
   {
-    says: 'The function that calls asks for a name and a port that the Greeter has, in its VPC',
+    says: 'The calling function uses a name and a port of the Greeter, in its VPC',
     *problems(suite) {
       const { stack, Properties } = suite.at('lambda/caller');
       const [namespace] = suite.all('ServiceDiscovery::PrivateDnsNamespace');
@@ -106,7 +106,7 @@ export const entries: Rule[] = [
     ],
   },
   {
-    says: 'gRPC-Web goes to the function before gRPC goes to ECS, on the same ALB',
+    says: 'The rule for gRPC-Web to the function precedes that for gRPC to ECS, on the same ALB',
     *problems(suite) {
       const rule = suite.at('lambda-server/rule');
       const { Conditions, Priority, ListenerArn, Actions } = rule.Properties;
@@ -138,7 +138,7 @@ export const entries: Rule[] = [
     ],
   },
   {
-    says: 'API Gateway hands every POST to the function, as it is',
+    says: 'API Gateway forwards every POST to the function unchanged',
     *problems(suite) {
       const [route] = suite.all('ApiGatewayV2::Route');
       const [integration] = suite.all('ApiGatewayV2::Integration');
@@ -163,7 +163,7 @@ export const entries: Rule[] = [
     ],
   },
   {
-    says: 'Lattice takes gRPC by HTTPS, and calls go to the server that serves them',
+    says: 'Lattice accepts gRPC by HTTPS, and routes calls to the server of their service',
     *problems(suite) {
       const { CertificateArn, CustomDomainName, IdleTimeoutSeconds } = suite.at('lattice/service').Properties;
       yield* differs('name', [!CertificateArn, CustomDomainName], [false, 'lattice.grpc.example.com']);

@@ -4,7 +4,7 @@ import { differs, Rule } from './rule';
 const NETWORK = 'NetworkConfiguration/AwsvpcConfiguration';
 const LATTICE = '169.254.171.0/24';
 
-/** Who may reach whom at which port, as far as rules of security groups let in; groups are named by their paths. */
+/** The connections that ingress rules of security groups allow: from, to and port; groups are named by their paths. */
 function admitted(suite: Suite): string[] {
   const found: string[] = [];
   const admit = (stack: string, to: string, rule: any) => {
@@ -22,7 +22,7 @@ function admitted(suite: Suite): string[] {
   return found.sort();
 }
 
-/** And as far as they let out. */
+/** The connections that egress rules allow. */
 function released(suite: Suite): string[] {
   const found: string[] = [];
   const release = (stack: string, from: string, rule: any) => {
@@ -39,13 +39,13 @@ function released(suite: Suite): string[] {
   return found.sort();
 }
 
-/** The groups of a resource, by their paths. */
+/** The paths of a resource's security groups. */
 const groups = (suite: Suite, stack: string, list: any[] = []) =>
   list.map((group) => suite.behind(stack, group)).map((group) => group && suite.path(group));
 
 export const network: Rule[] = [
   {
-    says: 'Nobody reaches a task but the ALB, Lattice, and for the Greeter the function that calls it',
+    says: 'Only the ALB, Lattice, and for the Greeter the calling function may connect to a task',
     *problems(suite) {
       yield* differs('admitted', admitted(suite), [
         `0.0.0.0/0 to services/alb-group tcp 443`,
@@ -73,7 +73,7 @@ export const network: Rule[] = [
     ],
   },
   {
-    says: 'Who may reach a task can, and no group lets out more',
+    says: 'Callers of the tasks are allowed egress to them, and no group allows more',
     *problems(suite) {
       yield* differs('released', released(suite), [
         'lambda/group to services/greeter/group tcp 9000',

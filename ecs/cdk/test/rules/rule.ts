@@ -1,7 +1,7 @@
 import { deepStrictEqual } from 'node:assert';
 import { Running, Suite } from '../suite';
 
-/** What must be true, and mistakes that this must find: what stands where in which document (null: nothing). */
+/** A rule, and mistakes that it must detect: the value at a path in a document (null: removed). */
 export interface Rule {
   says: string;
   problems: (suite: Suite) => Iterable<string>;
@@ -15,7 +15,7 @@ export const each = (problems: (server: Running, suite: Suite) => Iterable<strin
   }
 };
 
-/** What a value is, unless it is what is due. */
+/** Yields a difference between a value and the expected one. */
 export function* differs(name: string, found: unknown, due: unknown) {
   try {
     deepStrictEqual(found, due);

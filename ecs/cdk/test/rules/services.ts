@@ -9,7 +9,7 @@ const port = ({ container }: Running, name: string) =>
 
 export const services: Rule[] = [
   {
-    says: 'The ALB’s target is the gRPC port of a container that there is',
+    says: 'The ALB’s target is the gRPC port of an existing container',
     problems: each(function* (server) {
       const [{ ContainerName, ContainerPort }, ...others] = server.service.Properties.LoadBalancers;
       if (ContainerName !== server.container.Name) yield `no container ${ContainerName}`;
@@ -24,7 +24,7 @@ export const services: Rule[] = [
     ],
   },
   {
-    says: 'ECS finds the target group at a listener',
+    says: 'The target group has a listener',
     problems: each(function* ({ service, targets }, suite) {
       const rules = suite.all('ElasticLoadBalancingV2::ListenerRule').filter((rule) =>
         suite.behind(rule.stack, rule.Properties.Actions[0].TargetGroupArn) === targets);
@@ -33,14 +33,14 @@ export const services: Rule[] = [
     mistakes: [[SERVICE, '/DependsOn', []]],
   },
   {
-    says: 'Service Connect names a port that there is, and bears streams',
+    says: 'Service Connect names an existing port, and allows long streams',
     problems: each(function* (server, suite) {
       const { Enabled, Namespace, Services } = server.service.Properties.ServiceConnectConfiguration;
       yield* differs('Service Connect', [Enabled, Services.length], [true, 1]);
       const [{ PortName, DiscoveryName, ClientAliases, Timeout }] = Services;
       if (!port(server, PortName)) yield `no port ${PortName}`;
       yield* differs('aliases', ClientAliases, [{ DnsName: server.name, Port: port(server, 'grpc') }]);
-      // Without it, 15 seconds.
+      // The default is 15 seconds.
       yield* differs('timeout', Timeout, { PerRequestTimeoutSeconds: 0, IdleTimeoutSeconds: 300 });
       const [namespace] = suite.all('ServiceDiscovery::PrivateDnsNamespace');
       if (Namespace !== namespace.Properties.Name) yield `no namespace ${Namespace}`;
@@ -58,7 +58,7 @@ export const services: Rule[] = [
     ],
   },
   {
-    says: 'A server has its name in DNS, with the addresses of all tasks',
+    says: 'A server has a name in DNS, with the addresses of all tasks',
     problems: each(function* ({ name, service }, suite) {
       const found = suite.behind(service.stack, service.Properties.ServiceRegistries?.[0].RegistryArn);
       const { Name, DnsConfig } = found?.Properties ?? {};
@@ -73,7 +73,7 @@ export const services: Rule[] = [
     ],
   },
   {
-    says: 'A deployment adds tasks before it takes any away, and goes back by itself',
+    says: 'A deployment starts new tasks before it stops old ones, and rolls back automatically',
     problems: each(function* ({ service }, suite) {
       const { DeploymentConfiguration, HealthCheckGracePeriodSeconds: grace } = service.Properties;
       const { Alarms, ...rest } = DeploymentConfiguration;
@@ -117,7 +117,7 @@ export const services: Rule[] = [
     ],
   },
   {
-    says: 'Auto scaling alone counts the tasks, two at least',
+    says: 'Only auto scaling sets the number of tasks, two at least',
     problems: each(function* ({ service }, suite) {
       if ('DesiredCount' in service.Properties) yield 'the service counts, too';
       const scaled = suite.all('ApplicationAutoScaling::ScalableTarget').find(({ stack, Properties }) =>
@@ -145,7 +145,7 @@ export const services: Rule[] = [
     ],
   },
   {
-    says: 'Lattice registers the gRPC port, and asks the admin port whether it is ready',
+    says: 'Lattice registers the gRPC port, and checks health on the admin port',
     problems: each(function* (server, suite) {
       const [{ PortName, TargetGroupArn, RoleArn }] = server.service.Properties.VpcLatticeConfigurations ?? [{}];
       if (!port(server, PortName)) yield `no port ${PortName}`;
@@ -157,7 +157,7 @@ export const services: Rule[] = [
       yield* differs('check', check, {
         Enabled: true,
         Protocol: 'HTTP',
-        // It knows no gRPC.
+        // Lattice has no gRPC health checks.
         ProtocolVersion: 'HTTP1',
         Port: port(server, 'admin'),
         Path: '/readyz',

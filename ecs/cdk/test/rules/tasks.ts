@@ -4,15 +4,15 @@ import { differs, each, Rule } from './rule';
 const DEFINITION = 'services/greeter/definition';
 const CONTAINER = 'ContainerDefinitions/0';
 
-/** MiB of memory that Fargate has for so much CPU; more CPU than that is not for servers of this size. */
+/** MiB of memory that Fargate offers for each amount of CPU; servers of this size need no more CPU. */
 const MEMORY: Record<string, number[]> = { 256: [512, 1024, 2048], 512: [1024, 2048, 3072, 4096] };
 
-/** Fields as CloudFormation names them, with what is known only when deployed by its name. */
+/** Fields with CloudFormation's names; values known only at deployment are given by name. */
 function capitalized(value: any): any {
   if (Array.isArray(value)) return value.map(capitalized);
   if (typeof value !== 'object') return value;
   return Object.fromEntries(Object.entries(value).map(([key, inner]) =>
-    // Options have names of their own.
+    // The names of options are kept.
     [key[0].toUpperCase() + key.slice(1), key === 'options' ? inner : capitalized(inner)]));
 }
 
@@ -25,7 +25,7 @@ function deployed(value: any): any {
 
 export const tasks: Rule[] = [
   {
-    says: 'A task definition is that of its file',
+    says: 'A task definition is the same as in its file',
     problems: each(function* ({ name, definition }, suite) {
       const file = suite.at(`task-definitions/${name}.json`).Properties;
       const digest = `\${${name.replace('-', '_').toUpperCase()}_DIGEST}`;
@@ -42,7 +42,7 @@ export const tasks: Rule[] = [
     ],
   },
   {
-    says: 'A task is one that Fargate takes, on ARM',
+    says: 'A task is valid for Fargate, on ARM',
     problems: each(function* ({ definition }) {
       const { RequiresCompatibilities, NetworkMode, Cpu, Memory, RuntimePlatform, ContainerDefinitions } = definition;
       yield* differs('task', [RequiresCompatibilities, NetworkMode, ContainerDefinitions.length],
@@ -60,7 +60,7 @@ export const tasks: Rule[] = [
     ],
   },
   {
-    says: 'The roles that tasks have are made, under these names',
+    says: 'The tasks’ roles are created, with the names of the task definitions',
     problems: each(function* ({ definition }, suite) {
       const roles = suite.all('IAM::Role').flatMap(({ Properties: { RoleName } }) => (RoleName ? plain(RoleName) : []));
       for (const field of ['ExecutionRoleArn', 'TaskRoleArn']) {
@@ -76,7 +76,7 @@ export const tasks: Rule[] = [
     ],
   },
   {
-    says: 'An image is named by its digest, and its repository is made, for tags that stay',
+    says: 'An image is referenced by digest, and its repository is created, with immutable tags',
     problems: each(function* ({ name, container }, suite) {
       const [, repository] = /\.amazonaws\.com\/([a-z-/]+)@sha256:[0-9a-f]{64}$/.exec(plain(container.Image)) ?? [];
       const found = suite.all('ECR::Repository').find(({ Properties }) => Properties.RepositoryName === repository);
@@ -93,7 +93,7 @@ export const tasks: Rule[] = [
     ],
   },
   {
-    says: 'Ports are the server’s, with the names and the protocol that others ask for',
+    says: 'Ports are the server’s, with the names and the protocol that others use',
     problems: each(function* ({ name, container }) {
       const { port } = SERVED[name];
       yield* differs('ports', container.PortMappings, [
@@ -111,10 +111,10 @@ export const tasks: Rule[] = [
     ],
   },
   {
-    says: 'A container asks itself whether it is healthy, by a command that its image has',
+    says: 'A container’s health check is a command that its image contains',
     problems: each(function* ({ name, container }) {
       const { Command, Interval, Timeout, Retries, StartPeriod } = container.HealthCheck ?? {};
-      // There is no shell in it, and nothing but the server.
+      // The image contains no shell, only the server.
       yield* differs('command', Command, ['CMD', `/${name}`, 'healthcheck']);
       if (!(Timeout >= 2 && Timeout < Interval)) yield `${Timeout} s, every ${Interval}`;
       if (!(Interval >= 5 && Interval <= 300)) yield `every ${Interval} s`;
@@ -133,7 +133,7 @@ export const tasks: Rule[] = [
     ],
   },
   {
-    says: 'A task has the time to end its calls itself, and five seconds to spare',
+    says: 'A task has time to end its calls itself, and five seconds to spare',
     problems: each(function* ({ container }) {
       const needed = seconds(container, 'LAME_DUCK') + seconds(container, 'DRAIN_TIMEOUT') + 5;
       const { StopTimeout } = container;
@@ -148,8 +148,8 @@ export const tasks: Rule[] = [
     ],
   },
   {
-    says: 'SIGTERM comes when calls of a minute are over and DNS has forgotten the task',
-    // ECS takes a task out of the target group and of DNS, waits for the deregistration delay, and then stops it.
+    says: 'SIGTERM comes after calls of a minute have ended and the task’s DNS record has expired',
+    // ECS deregisters a task from the target group and DNS, waits for the deregistration delay, and then stops it.
     problems: each(function* ({ service, targets, container }, suite) {
       const { 'deregistration_delay.timeout_seconds': said } = attributes(targets.Properties.TargetGroupAttributes);
       const delay = Number(said);
@@ -167,7 +167,7 @@ export const tasks: Rule[] = [
     ],
   },
   {
-    says: 'A container has no rights that it does not need',
+    says: 'A container has no privileges that it does not need',
     problems: each(function* ({ container }) {
       const { User, ReadonlyRootFilesystem, LinuxParameters, Privileged } = container;
       yield* differs('rights', [User, ReadonlyRootFilesystem, LinuxParameters, Privileged],
@@ -182,7 +182,7 @@ export const tasks: Rule[] = [
     ],
   },
   {
-    says: 'Logs go to a group that is made, and never hold the server up',
+    says: 'Logs go to a group that is created, and never block the server',
     problems: each(function* ({ name, container }, suite) {
       const { LogDriver, Options } = container.LogConfiguration ?? {};
       const options = Object.fromEntries(Object.entries(Options ?? {}).map(([key, value]) => [key, plain(value)]));
@@ -208,7 +208,7 @@ export const tasks: Rule[] = [
     ],
   },
   {
-    says: 'Variables are settings of the server, each said once',
+    says: 'Variables are settings of the server, each set once',
     problems: each(function* ({ container }) {
       const names: string[] = container.Environment.map(({ Name }: any) => Name);
       for (const name of names) if (!(name in SETTINGS)) yield `${name} is no setting`;
@@ -220,10 +220,10 @@ export const tasks: Rule[] = [
     ],
   },
   {
-    says: 'A server takes no more than its task’s memory holds, with Service Connect’s proxy beside it',
+    says: 'A server’s limits fit into its task’s memory, next to Service Connect’s proxy',
     problems: each(function* ({ definition, container }) {
       const most = (variable: string) => amount(container, variable);
-      // In bytes, as measured for the pods' limits, with 64 KiB held by each call.
+      // In bytes, as measured for the pods' limits, with 64 KiB in each call.
       const taken = most('MAX_CONNECTIONS') * 20_000 + most('MAX_CALLS') * 100_000 + most('NOTES_MEMORY');
       // AWS advises 64 MiB for the proxy.
       const there = (Number(definition.Memory) - 64) * 2 ** 20;

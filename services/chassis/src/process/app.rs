@@ -1,4 +1,4 @@
-//! One server binary: its name, its settings, and what it serves.
+//! A server binary: its name, its settings, and its services.
 
 use std::ffi::OsString;
 
@@ -11,17 +11,17 @@ use crate::{
     settings::{Error, config::Config},
 };
 
-/// One server binary. `S` is what the service has for settings of its own.
+/// A server binary. `S` is the type of the service's own settings.
 #[derive(Debug, Clone, Copy)]
 pub struct App<S> {
     /// The name of the binary.
     pub name: &'static str,
-    /// What it is, in one sentence.
+    /// A description in one sentence.
     pub about: &'static str,
-    /// The port that it listens at, on every address, unless told otherwise.
+    /// The default port, on every address.
     pub listen_port: u16,
-    /// Makes what it serves: `|settings, runtime| Box::pin(build(settings, runtime))`, where `build` is an
-    /// `async fn`. An error ends the start; a signal does, too, wherever it waits.
+    /// Builds the services: `|settings, runtime| Box::pin(build(settings, runtime))`, where `build` is an
+    /// `async fn`. An error aborts the start. So does a signal, even while `build` waits.
     pub build: fn(S, Runtime) -> BoxFuture<'static, Result<Services, Error>>,
 }
 
@@ -35,13 +35,13 @@ impl<S: clap::Args + Send + 'static> App<S> {
         command_line::parse(self.command(), arguments, lookup)
     }
 
-    /// The command line that it reads, for documents about it. The variable of a flag is its id in capitals.
+    /// The definition of the command line, for documentation. The variable of a flag is its id in capitals.
     pub fn command(&self) -> clap::Command {
         let listen = format!(":{}", self.listen_port);
         command_line::command::<S>(self.name, self.about, &listen)
     }
 
-    /// Binds a server with these settings. It answers once it runs.
+    /// Binds a server with these settings. It serves once it runs.
     pub async fn bind(&self, config: &Config, settings: S) -> Result<Server, Error> {
         let runtime = Runtime::new(self.name);
         let services = (self.build)(settings, runtime.clone()).await?;

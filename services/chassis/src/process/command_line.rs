@@ -12,14 +12,14 @@ use clap::{
 
 use crate::{process::probe::Probe, settings::config::Config};
 
-/// What a command line asks for. `S` is what the service has for settings of its own.
+/// The action that a command line requests. `S` is the type of the service's own settings.
 #[derive(Debug)]
 pub enum Invocation<S> {
     /// Run the server.
     Serve(Box<Config>, S),
     /// Print these lines, the effective settings: `VARIABLE=value # source`, under comment lines for groups.
     PrintConfig(String),
-    /// Ask a server how it is.
+    /// Check the health of a server.
     Healthcheck(Probe),
 }
 
@@ -28,7 +28,7 @@ pub enum Invocation<S> {
 struct CommandLine<S: clap::Args> {
     /// Print the effective settings, one VARIABLE=value a line with a comment that says where the value comes
     /// from, and exit
-    // Before what is in groups, or it would be in the last of them.
+    // Before the groups; otherwise it would belong to the last group.
     #[arg(long)]
     print_config: bool,
     #[command(flatten)]
@@ -45,7 +45,7 @@ enum Command {
     Healthcheck(Probe),
 }
 
-/// The command line of a server that listens at `listen` unless told otherwise.
+/// The command line of a server whose default listen address is `listen`.
 pub(crate) fn command<S: clap::Args>(
     name: &'static str,
     about: &'static str,
@@ -60,8 +60,8 @@ pub(crate) fn command<S: clap::Args>(
         })
 }
 
-/// A setting whose help says its variable and, in the same line, its default. Clap would do that by itself if
-/// it might read this process's environment, where `lookup` is to be asked.
+/// Adds a setting's variable and its default to its help, in one line. Clap would do that itself if it read
+/// this process's environment, but the environment is read through `lookup`.
 fn with_variable(flag: clap::Arg) -> clap::Arg {
     let Some(help) = flag.get_help().filter(|_| is_setting(&flag)) else {
         return flag;
@@ -126,7 +126,7 @@ fn flags_from_environment(
         .collect()
 }
 
-/// What follows from other settings where it is not given.
+/// The effective values of settings that are unset and derive from other settings.
 fn derived(config: &Config) -> [(&'static str, String); 3] {
     let log_format = config.log_format().to_possible_value();
     [
@@ -143,7 +143,7 @@ fn derived(config: &Config) -> [(&'static str, String); 3] {
 }
 
 /// A line `VARIABLE=value # source` for each setting, in the order of the help and under its headings, which
-/// are comments. The source is always there, so that the last ` # ` of a line ends the value.
+/// are comments. The source is always printed, so that the last ` # ` of a line ends the value.
 fn print(
     command: &clap::Command,
     matches: &ArgMatches,
@@ -177,7 +177,7 @@ fn print(
     lines
 }
 
-/// Where a value that was given comes from.
+/// The source of a value that was set.
 fn source(environment: &[clap::Id], id: &clap::Id) -> &'static str {
     match environment.contains(id) {
         true => "environment",
@@ -190,7 +190,7 @@ fn settings(command: &clap::Command) -> impl Iterator<Item = &clap::Arg> {
     command.get_arguments().filter(|flag| is_setting(flag))
 }
 
-/// Those that take a value are.
+/// A flag with a value is a setting.
 fn is_setting(flag: &clap::Arg) -> bool {
     flag.get_action().takes_values()
 }
@@ -199,7 +199,7 @@ fn variable(flag: &clap::Arg) -> String {
     flag.get_id().as_str().to_ascii_uppercase()
 }
 
-/// What is wrong with a command line, in one line.
+/// A command-line error, in one line.
 pub(crate) fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let first_paragraph = text.split("\n\n").next().unwrap_or_default();

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The whole of a server's `main`. Exits 2 on a wrong setting, 1 on a start that fails, and 0 after a
-/// shutdown in order; `healthcheck` has exit codes of its own.
+/// graceful shutdown; `healthcheck` has different exit codes.
 pub fn main<S: clap::Args + Send + 'static>(app: App<S>) -> ExitCode {
     run(&app).unwrap_or_else(|error| {
         eprintln!("{}: {error}", app.name);
@@ -57,7 +57,7 @@ fn run<S: clap::Args + Send + 'static>(app: &App<S>) -> Result<ExitCode, Error> 
         Ok(Invocation::PrintConfig(lines)) => io::stdout().write_all(lines.as_bytes())?,
         Ok(Invocation::Healthcheck(probe)) => {
             let exit_code = runtime.block_on(probe.run());
-            // Looking a name up can outlast the time that was set for it; nobody waits for that.
+            // Resolving a name can outlast the timeout: do not wait for it.
             runtime.shutdown_background();
             return Ok(exit_code);
         }
@@ -65,7 +65,7 @@ fn run<S: clap::Args + Send + 'static>(app: &App<S>) -> Result<ExitCode, Error> 
             let _logging = start_logging(&config);
             descriptors::raise_limit();
             let ended = runtime.block_on(serve(app, &config, settings));
-            // A file may still be read that never ends; nobody waits for it.
+            // A file without an end may still be read: do not wait for it.
             runtime.shutdown_background();
             return ended;
         }
@@ -78,7 +78,7 @@ async fn serve<S: clap::Args + Send + 'static>(
     config: &Config,
     settings: S,
 ) -> Result<ExitCode, Error> {
-    // Before the start, or a signal that comes during it would kill the process.
+    // Before the start; otherwise a signal during it would kill the process.
     let mut first = Signals::listen()?;
     let mut second = Signals::listen()?;
     let starts = pin!(app.bind(config, settings));

@@ -1,4 +1,4 @@
-//! The server binary as its own health probe, for images that hold nothing else.
+//! The server binary as its own health probe, for images that contain no other program.
 
 use std::{error::Error as _, fmt, path::PathBuf, process::ExitCode};
 
@@ -14,7 +14,7 @@ use crate::{
     settings::{Error, values::period},
 };
 
-/// What to ask, and whom.
+/// The target and the parameters of a probe.
 #[derive(Debug, clap::Args)]
 pub struct Probe {
     /// http://HOST:PORT, https://HOST:PORT, or HOST:PORT for plaintext
@@ -82,13 +82,13 @@ impl fmt::Display for Failure {
 }
 
 impl Probe {
-    /// Asks the listener at `admin` unless the command line names another.
+    /// Probes the listener at `admin` unless the command line names another.
     pub(crate) fn or_ask(mut self, admin: String) -> Self {
         self.addr.get_or_insert(admin);
         self
     }
 
-    /// Asks, and says the answer on standard error.
+    /// Runs the probe, and prints the result on standard error.
     pub(crate) async fn run(self) -> ExitCode {
         match self.ask().await {
             Ok(()) => {

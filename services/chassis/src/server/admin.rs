@@ -1,7 +1,7 @@
 //! The admin listener: plain HTTP for people and platforms, and gRPC health for probes.
 //!
-//! It never asks for TLS, so the kubelet's gRPC probe, VPC Lattice and `healthcheck` reach it whatever
-//! the gRPC listener demands. Keep it inside the network.
+//! It never uses TLS, so the kubelet's gRPC probe, VPC Lattice and `healthcheck` can reach it whatever the
+//! gRPC listener requires. Keep it inside the network.
 
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -39,16 +39,16 @@ use crate::{
     wire::incoming::Incoming,
 };
 
-/// What the pages are made of.
+/// The data that the pages show.
 struct Pages {
     name: &'static str,
     shared: Arc<Shared>,
     files: ReloadedFiles,
 }
 
-/// Serves one connection, HTTP/1.1 or HTTP/2, until the peer is done with it, or the process is.
+/// Serves one connection, HTTP/1.1 or HTTP/2, until the peer closes it or the process shuts down.
 ///
-/// Its `shared` knows only health; the rest is as on the gRPC listener.
+/// Its `shared` has only the health service; all else is as on the gRPC listener.
 pub(crate) async fn serve(
     name: &'static str,
     shared: Arc<Shared>,
@@ -102,7 +102,7 @@ async fn converse(pages: Arc<Pages>, mut stream: TcpStream, addr: SocketAddr) {
     }
 }
 
-/// Whether the peer speaks HTTP/2, and the stream from its beginning.
+/// Whether the peer speaks HTTP/2, and the stream with the bytes that were read to find out.
 async fn protocol(
     mut stream: TcpStream,
 ) -> io::Result<(bool, impl AsyncRead + AsyncWrite + Send + Unpin)> {
@@ -130,7 +130,7 @@ async fn http1(pages: &Arc<Pages>, stream: impl AsyncRead + AsyncWrite + Send + 
         async { Ok::<_, Infallible>(page) }
     });
     let stream = StallGuard::without_frames(stream, &pages.shared.limits);
-    // However it ends: there is nobody to tell.
+    // An error is ignored: there is no one to report it to.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_secs(5))
@@ -207,7 +207,7 @@ fn page(status: StatusCode, text: String, content_type: HeaderValue) -> Response
     page
 }
 
-/// Whether calls should come here, and what else a person should know.
+/// Whether the server is ready for calls, and details for people.
 fn readiness(shared: &Shared, files: &ReloadedFiles) -> (StatusCode, String) {
     let (phase, dependencies) = (shared.lifecycle.phase(), &shared.dependencies);
     let status = match (phase, dependencies.missing()) {

@@ -1,4 +1,4 @@
-//! How many connections there may be.
+//! The limits on open connections.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -8,7 +8,7 @@ use std::{
 
 use crate::{settings::limits::Limits, telemetry::metrics::Refused, wire::address::network};
 
-/// Counts connections: all of them, and those of each peer.
+/// Counts connections, in total and by peer.
 #[derive(Debug, Clone)]
 pub(crate) struct Admission {
     open: Arc<Mutex<Open>>,
@@ -51,7 +51,7 @@ impl Admission {
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
-        // Nothing panics while it holds the lock.
+        // No code panics while it holds the lock.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -98,7 +98,7 @@ mod tests {
     fn a_peer_has_its_share_and_gets_it_back() {
         let admission = admission(10, 2);
         let first = admission.admit(address("192.0.2.1")).expect("room");
-        // The same, as a socket for both families has it.
+        // The same address, as a dual-stack socket reports it.
         let _second = admission.admit(address("::ffff:192.0.2.1")).expect("room");
         let refused = admission
             .admit(address("192.0.2.1"))

@@ -1,9 +1,9 @@
-//! File descriptors, of which each connection takes one.
+//! File descriptors: each connection uses one.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the soft limit of open files to the hard limit, as Go's runtime does: what starts a process often
-/// leaves it at 1024, for the sake of programs that use `select`.
+/// Raises the soft limit of open files to the hard limit, as Go's runtime does. The default is often 1024,
+/// for programs that use `select`.
 pub(crate) fn raise_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
@@ -18,16 +18,16 @@ pub(crate) fn raise_limit() {
     }
 }
 
-/// How the descriptors are shared out.
+/// How the descriptors are divided.
 pub(crate) struct Shares {
-    /// Most connections of the gRPC listener.
+    /// Maximum number of connections of the gRPC listener.
     pub(crate) grpc: usize,
-    /// Most connections of the admin listener.
+    /// Maximum number of connections of the admin listener.
     pub(crate) admin: usize,
 }
 
-/// Keeps descriptors for files, stores and the admin listener, so that health can be asked for and metrics
-/// read when callers have taken all others.
+/// Reserves descriptors for files, stores and the admin listener, so that health checks and metrics still
+/// work when callers use all others.
 pub(crate) fn share(max_connections: usize) -> Shares {
     const ENOUGH: usize = 256;
     let limit = getrlimit(Resource::Nofile).current;

@@ -1,4 +1,4 @@
-//! Sockets that listen, and what they accept.
+//! Listening sockets, and the connections that they accept.
 
 use std::{
     io,
@@ -20,7 +20,7 @@ use crate::{
     wire::address::canonical,
 };
 
-/// Listens at what a setting says; a name is its first address.
+/// Listens on the address of a setting; a host name means its first address.
 pub(crate) async fn listen(variable: &str, addr: &ListenAddr) -> Result<TcpListener, Error> {
     let bound = match addr {
         ListenAddr::Every(port) => on_every_address(*port, tcp::listen),
@@ -35,7 +35,7 @@ async fn resolve(name: &str, port: u16) -> io::Result<SocketAddr> {
     first.ok_or_else(|| io::Error::other("the name has no address"))
 }
 
-/// One socket for IPv6 and IPv4; for IPv4 alone where the kernel has no IPv6.
+/// One dual-stack socket; IPv4 only where the kernel has no IPv6.
 fn on_every_address<T>(port: u16, open: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
     open((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|error| match Errno::from_io_error(&error) {
         Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {
@@ -45,14 +45,14 @@ fn on_every_address<T>(port: u16, open: impl Fn(SocketAddr) -> io::Result<T>) ->
     })
 }
 
-/// Accepts connections until `end`. Whoever hears of a peer hears its canonical address.
+/// Accepts connections until `end`, each with the canonical address of its peer.
 pub(crate) async fn accept(
     listener: &TcpListener,
     end: impl Future<Output = ()>,
     mut serve: impl FnMut(TcpStream, SocketAddr),
 ) {
-    // Most often the process is out of file descriptors when accepting fails. The queue stays
-    // readable, so without a pause the loop would take a whole core until some are free again.
+    // Accepting mostly fails because the process is out of file descriptors. The queue stays
+    // readable, so without a pause the loop would use a whole core until some are free again.
     const PAUSE: Duration = Duration::from_millis(50);
 
     let mut end = pin!(end);
@@ -68,8 +68,8 @@ pub(crate) async fn accept(
     }
 }
 
-/// Accepts the connections that the kernel has queued: closing the listener would reset them. Those that come
-/// meanwhile, too, but not for long.
+/// Accepts the connections that the kernel has queued, since closing the listener would reset them. Those
+/// that arrive meanwhile are accepted, too, for a limited time.
 pub(crate) async fn accept_queued(
     listener: &TcpListener,
     mut serve: impl FnMut(TcpStream, SocketAddr),

@@ -42,12 +42,12 @@ use crate::{
     telemetry::throttle::Throttle,
 };
 
-/// Refused calls and health checks behind whose answers the rest of the request is read, at once. Each takes some
-/// 2 KB, for a second at most. Without such a place, a stream is reset, and h2 charges what was in flight to
-/// its connection.
+/// Maximum number of calls and health checks whose request is still being drained after an early response.
+/// Each uses some 2 KB, for a second at most. Beyond this number the stream is reset, and h2 charges the data
+/// in flight to its connection.
 const MOST_LINGERING: usize = 10_000;
 
-/// A server whose listeners are bound: connections queue, and are answered once it runs.
+/// A server whose listeners are bound: connections queue, and are served once it runs.
 pub struct Server {
     name: &'static str,
     grpc: TcpListener,
@@ -61,7 +61,7 @@ pub struct Server {
     _closes: Closes,
 }
 
-/// Ends what follows the lifecycle, however the server ends: it may never have run.
+/// Ends the tasks that watch the lifecycle, even if the server has never run.
 struct Closes(Lifecycle);
 
 impl Drop for Closes {
@@ -71,8 +71,8 @@ impl Drop for Closes {
 }
 
 impl Server {
-    /// Does all that can fail: `services` have been built with `runtime`; reads the certificates, binds both
-    /// listeners, finds out who this is.
+    /// Does everything that can fail: reads the certificates, binds both listeners, and finds this replica's
+    /// identity. `services` must have been built with `runtime`.
     pub async fn bind(
         name: &'static str,
         config: &Config,
@@ -130,23 +130,23 @@ impl Server {
         })
     }
 
-    /// Where it listens for gRPC.
+    /// The address of the gRPC listener.
     pub fn addr(&self) -> io::Result<SocketAddr> {
         self.grpc.local_addr()
     }
 
-    /// Where it listens for admin requests.
+    /// The address of the admin listener.
     pub fn admin_addr(&self) -> io::Result<SocketAddr> {
         self.admin.local_addr()
     }
 
-    /// Serves on the caller's runtime until `shutdown` resolves, and then for as long as the lame duck and
-    /// the drain take.
+    /// Serves on the caller's runtime until `shutdown` resolves, and then through the lame duck and the
+    /// drain.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         self.run_on(&Workers::none(), shutdown).await;
     }
 
-    /// The same, with the connections spread over `workers`.
+    /// The same, with the connections distributed over `workers`.
     pub(crate) async fn run_on(self, workers: &Workers, shutdown: impl Future<Output = ()>) {
         let Self {
             name,
@@ -184,7 +184,7 @@ impl Server {
             lifecycle.enter(Phase::Closed);
             workers.finished().await;
         };
-        // To the end, because that is what tells the platform how the shutdown goes.
+        // The admin listener runs until the drain ends, because it shows the shutdown to the platform.
         let closed = lifecycle.reached(Phase::Closed);
         let admission = Admission::new(shares.admin, &for_admin.limits);
         let admin = accept(&self.admin, closed, |stream, peer| {
@@ -207,21 +207,22 @@ impl Server {
     }
 }
 
-/// Does what may wait for a file for ever, such as a pipe that nobody writes to, where nothing else waits.
+/// Runs blocking work off the async threads: a read can block for ever, such as one of a pipe without a
+/// writer.
 pub(crate) async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    // When another thread is done is not for a seed to say.
+    // In the simulation, a seed cannot determine when another thread finishes.
     if cfg!(feature = "simulation") {
         return work();
     }
     spawn_blocking(work).await?
 }
 
-/// Waits until every connection has finished its calls, and in the last part of `allowed` ends those
-/// calls that have not.
+/// Waits until every connection has finished its calls, and in the last part of `allowed` terminates
+/// calls that are still open.
 async fn drain(workers: &Workers, lifecycle: &Lifecycle, since: Instant, allowed: Duration) {
-    // Time for clients to hear that their streams end and to call elsewhere.
+    // Time for clients to see that their streams have ended, and to call another server.
     let notice = Duration::from_secs(5).min(allowed / 2);
     let deadline = since + allowed;
     if (timeout_at(deadline - notice, workers.finished()).await).is_ok() {

@@ -1,9 +1,9 @@
-//! A thread for each core, and each connection on one of them for life.
+//! One thread for each core; a connection stays on its thread.
 //!
-//! Neither a call nor what it touches ever moves to another core, and a process that is held to one core
-//! has no second thread to wake. Against tokio's runtime of many threads, in which idle ones steal work,
-//! that saves a quarter of the processor time of a short call; in return a handler that computes for long
-//! holds up the connections of its thread, where that runtime would move them.
+//! A call and its data never move to another core, and a process that is limited to one core has no second
+//! thread to wake. Compared with tokio's work-stealing multi-thread runtime, this saves a quarter of the CPU
+//! time of a short call. In return, a handler that computes for long delays the other connections of its
+//! thread, which that runtime would move.
 
 use std::{io, thread};
 
@@ -16,9 +16,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::connection::tcp::{self, TcpStream};
 
-/// Where connections are served: on the runtime of the caller, and on the threads of these workers.
+/// The threads that serve connections: the caller's runtime, and those of the workers.
 pub(crate) struct Workers {
-    /// The caller's first.
+    /// The caller's is the first.
     workers: Vec<Worker>,
 }
 
@@ -28,7 +28,7 @@ struct Worker {
     thread: Option<Thread>,
 }
 
-/// A runtime on a thread of its own, which ends when this is dropped, and with it all that runs there.
+/// A runtime on its own thread. Dropping this ends the thread and all tasks on it.
 struct Thread {
     runtime: Handle,
     end: Option<oneshot::Sender<()>>,
@@ -41,8 +41,8 @@ impl Workers {
         Self::beside(Vec::new())
     }
 
-    /// One for each core that the process may use, the caller's among them. Of a container's cores that
-    /// is what its quota says, rounded down, and at least one.
+    /// One for each core that the process may use, including the caller's. In a container, that is its CPU
+    /// quota, rounded down, and at least one.
     pub(crate) fn one_per_core() -> io::Result<Self> {
         let cores = thread::available_parallelism()?.get();
         let threads = (1..cores).map(|_| Thread::start());
@@ -60,7 +60,7 @@ impl Workers {
         }
     }
 
-    /// Serves a connection where there are fewest.
+    /// Serves a connection on the worker with the fewest connections.
     pub(crate) fn serve<F>(
         &self,
         stream: TcpStream,
@@ -79,7 +79,7 @@ impl Workers {
         match thread {
             None => drop(connections.spawn(serve(stream))),
             Some(thread) => {
-                // Its readiness is the affair of the runtime that it is served on.
+                // The socket is registered with the runtime that serves it.
                 let moved = tcp::detach(stream);
                 let serve = async move {
                     match moved.and_then(tcp::attach) {
@@ -92,13 +92,13 @@ impl Workers {
         }
     }
 
-    /// How many connections there are.
+    /// The number of open connections.
     pub(crate) fn connections(&self) -> usize {
         let open = self.workers.iter().map(|worker| worker.connections.len());
         open.sum()
     }
 
-    /// Resolves when all connections have ended, once there will be no new one.
+    /// Resolves when all connections have ended. Call it only when no new one can be added.
     pub(crate) async fn finished(&self) {
         join_all(self.workers.iter().map(|worker| {
             worker.connections.close();
@@ -117,7 +117,7 @@ impl Thread {
         let (end, ends) = oneshot::channel();
         let ended = thread::Builder::new().name("worker".to_owned());
         let ended = ended.spawn(move || {
-            // An error says that the sender is gone, which is what it is for.
+            // An error means that the sender was dropped, which is the signal to end.
             let _: Result<(), _> = runtime.block_on(ends);
         })?;
         Ok(Self {
@@ -132,7 +132,7 @@ impl Drop for Thread {
     fn drop(&mut self) {
         drop(self.end.take());
         if let Some(ended) = self.ended.take() {
-            // A panic has been told already.
+            // A panic has already been logged.
             let _: Result<(), _> = ended.join();
         }
     }
@@ -153,7 +153,7 @@ mod tests {
 
     use super::{Thread, Workers};
 
-    /// Has `many` connections served, and says on which threads.
+    /// Serves `many` connections, and returns their threads.
     async fn serve(workers: &Workers, many: usize) -> Vec<ThreadId> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .await
@@ -167,7 +167,7 @@ mod tests {
             drop(client);
             let says = says.clone();
             workers.serve(stream, move |stream| async move {
-                // The client has left: what is read is the end, if this runtime can read it.
+                // The client has closed: this runtime reads the end of the stream, if it can read at all.
                 stream.readable().await.expect("a socket");
                 says.send(thread::current().id()).expect("heard");
                 pending().await

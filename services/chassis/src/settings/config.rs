@@ -100,7 +100,7 @@ pub struct Config {
     pub ecs_container_metadata_uri_v4: Option<String>,
 }
 
-/// How a log line is written.
+/// The format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// One JSON object a line, for machines.
@@ -110,12 +110,12 @@ pub enum LogFormat {
 }
 
 impl Config {
-    /// The admin address, as given or the port after the gRPC one; free where that one is.
+    /// The admin address as set, or the port after the gRPC one; any free port if that one is 0.
     pub fn admin_listen(&self) -> ListenAddr {
         (self.admin_listen_addr.clone()).unwrap_or_else(|| self.listen_addr.next())
     }
 
-    /// The format of log lines, as given or by where they go.
+    /// The format of log lines as set, or text if the output is a terminal.
     pub fn log_format(&self) -> LogFormat {
         self.log_format
             .unwrap_or_else(|| match io::stdout().is_terminal() {

@@ -1,10 +1,10 @@
-//! How much, how many and how long: what one peer, or all of them, can take from the process.
+//! Limits on the resources that one peer, or all peers together, can use.
 
 use humantime::Duration;
 
 use crate::settings::values::{nonzero_period, period};
 
-/// Streams that a client may have open at once on one connection.
+/// Maximum number of concurrent streams on one connection.
 pub(crate) const MAX_STREAMS: u32 = 200;
 
 /// The limits that every service has. The doc comment of each is its line in `--help`.
@@ -44,13 +44,13 @@ pub struct Limits {
 
     /// Maximum time a streaming call may pass without a message in either direction while it waits for its
     /// client
-    // Envoy's default for the same. A Watch, whose client has said all it will, is not idle.
+    // Envoy's default for the same. A Watch, whose client has half-closed, is not idle.
     #[arg(long, default_value = "5m", value_parser = nonzero_period)]
     pub stream_idle_timeout: Duration,
 
     /// Interval after which a health Watch that has been silent repeats its status
-    // Under the minute after which an ALB cuts a stream on which no message passes. The protocol lets a
-    // status be repeated, and PING, or DATA without a byte, is no message to a load balancer.
+    // Less than the minute after which an ALB resets a stream without messages. The protocol allows a
+    // status to be repeated; a load balancer does not count PING, or empty DATA, as a message.
     #[arg(long, default_value = "25s", value_parser = nonzero_period)]
     pub watch_heartbeat: Duration,
 
@@ -64,13 +64,13 @@ pub struct Limits {
     pub max_connection_age_grace: Duration,
 
     /// Maximum time a connection may be without a call before it is sent GOAWAY
-    // gRFC A9. Above the 60 s of an ALB, which should be the one to close what it pools.
+    // gRFC A9. Longer than the 60 s of an ALB, so that the ALB closes its pooled connections first.
     #[arg(long, default_value = "5m", value_parser = nonzero_period)]
     pub max_connection_idle: Duration,
 }
 
 impl Limits {
-    /// As given, or a quarter of all, so that no peer alone can have them.
+    /// As set, or a quarter of all, so that no single peer can use them all.
     pub fn max_calls_per_peer(&self) -> u32 {
         self.max_calls_per_peer
             .unwrap_or(self.max_calls.div_ceil(4))

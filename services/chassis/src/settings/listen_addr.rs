@@ -1,4 +1,4 @@
-//! Addresses to listen on, in the forms in which people write them.
+//! Addresses to listen on, in the usual notations.
 
 use std::{
     fmt,
@@ -6,10 +6,10 @@ use std::{
     str::FromStr,
 };
 
-/// Where to listen, as it was given: a name is resolved at the start.
+/// The address to listen on, as set; a host name is resolved at startup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenAddr {
-    /// `:PORT`, or a port alone: every address, IPv6 and IPv4.
+    /// `:PORT`, or only a port: every address, IPv6 and IPv4.
     Every(u16),
     /// An address and a port.
     Ip(SocketAddr),
@@ -18,7 +18,7 @@ pub enum ListenAddr {
 }
 
 impl ListenAddr {
-    /// The port; 0 is any that is free.
+    /// The port; 0 means any free port.
     pub fn port(&self) -> u16 {
         match self {
             Self::Every(port) | Self::Name(_, port) => *port,
@@ -26,7 +26,7 @@ impl ListenAddr {
         }
     }
 
-    /// The next port of the same host, or any that is free if there is none.
+    /// The next port of the same host, or any free port if there is none.
     pub(crate) fn next(&self) -> Self {
         let next = match self.port() {
             0 => 0,
@@ -39,7 +39,7 @@ impl ListenAddr {
         }
     }
 
-    /// `HOST:PORT` to dial from the same machine: an address to listen on is not always one to connect to.
+    /// `HOST:PORT` to connect to from the same machine: a listen address is not always one to connect to.
     pub(crate) fn to_dial(&self) -> String {
         let local = match self {
             Self::Every(port) => (Ipv4Addr::LOCALHOST, *port).into(),
@@ -74,7 +74,7 @@ impl FromStr for ListenAddr {
             return Ok(Self::Ip(addr));
         }
         let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
-        // `u16` would also take a sign.
+        // `u16` would also accept a sign.
         let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
         if !is_number && !text.contains(':') {
             return Err("expected HOST:PORT, or :PORT for every address");
@@ -92,7 +92,7 @@ impl FromStr for ListenAddr {
     }
 }
 
-/// Whether DNS could know such a name. What has no letter is an IPv4 address with a mistake in it.
+/// Whether this can be a DNS name. A text without letters is a malformed IPv4 address.
 fn is_host_name(host: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     host.len() <= 253

@@ -1,5 +1,5 @@
-//! Values of settings, in the forms in which people write them. Each parser's error is a part of a sentence,
-//! to which clap adds the value, the flag and the variable.
+//! Parsers for values of settings. Each parser's error is a part of a sentence, to which clap adds the value,
+//! the flag and the variable.
 
 use std::ops::RangeInclusive;
 
@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use humantime::Duration;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-/// A time that can be added to any clock: at most a year. Digits alone are seconds.
+/// A duration of at most a year, so that adding it to a clock cannot overflow. A bare number is seconds.
 pub(crate) fn period(text: &str) -> Result<Duration, String> {
     const LONGEST: std::time::Duration = std::time::Duration::from_secs(366 * 24 * 3600);
     let period: Duration = match text.parse() {
@@ -22,8 +22,8 @@ pub(crate) fn period(text: &str) -> Result<Duration, String> {
     Ok(period)
 }
 
-/// A time of at most a year, and not nothing: many write 0 for "never", which this would turn into "at
-/// once". To parse settings with.
+/// A parser for a duration of at most a year that is not zero. Many write 0 for "never", which would mean
+/// "at once" here.
 pub fn nonzero_period(text: &str) -> Result<Duration, String> {
     match period(text)? {
         period if period.is_zero() => Err("must be more than nothing".to_owned()),
@@ -49,8 +49,8 @@ pub fn bytes_in<T: TryFrom<u64>>(
     }
 }
 
-/// Levels by target. A word alone must be a level: `Targets` would take `warning` for the name of a target,
-/// write what that has to say, which is nothing, and be silent about all else.
+/// Levels by target. A bare word must be a level: `Targets` would read `warning` as the name of a target,
+/// and then log nothing at all.
 pub(crate) fn log_levels(text: &str) -> Result<Targets, String> {
     const LEVELS: &str = "the levels are off, error, warn, info, debug and trace";
     for part in text.split(',') {

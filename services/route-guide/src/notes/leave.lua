@@ -1,5 +1,5 @@
--- Leaves a note at a point and returns those that were there, oldest first: one round trip, one key.
--- KEYS: the point. ARGV: the entry (its id and the note), most entries, milliseconds until they expire.
+-- Appends a note at a point and returns the earlier ones, oldest first: one round trip, one key.
+-- KEYS: the point. ARGV: the entry (its id and the note), maximum entries, milliseconds until expiry.
 local key, entry, most, expire = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local at = redis.call('LPOS', key, entry)
 if at == 0 then

@@ -1,4 +1,4 @@
-//! Notes in the memory of this process, as many as it sets aside for them.
+//! Notes in the memory of this process, within its limits.
 
 use std::{
     collections::VecDeque,
@@ -11,21 +11,21 @@ use lru::LruCache;
 use super::{Limits, Note, NoteStore, StoreUnavailable};
 use crate::point::Point;
 
-/// The notes, and how many they may be.
+/// The notes, and their limits.
 #[derive(Debug)]
 pub(crate) struct MemoryStore {
     limits: Limits,
     board: Mutex<Board>,
 }
 
-/// The points in the order of their last note, and what they cost.
+/// The points in the order of their last note, and the memory that they use.
 #[derive(Debug)]
 struct Board {
     points: LruCache<Point, Left>,
     bytes: usize,
 }
 
-/// What has been left at a point.
+/// The notes at a point.
 #[derive(Debug)]
 struct Left {
     notes: VecDeque<Arc<str>>,
@@ -48,14 +48,14 @@ impl MemoryStore {
 #[async_trait::async_trait]
 impl NoteStore for MemoryStore {
     async fn leave(&self, point: Point, note: Note) -> Result<Vec<Arc<str>>, StoreUnavailable> {
-        // A panic elsewhere cannot have left the board half changed: nothing here can panic.
+        // A poisoned lock is still consistent: no code that holds it can panic.
         let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(board.leave(point, note.0.into(), Instant::now(), &self.limits))
     }
 }
 
 impl Board {
-    /// What a point and a note take besides the text, allocator and spare capacity included.
+    /// Memory of a point and of a note besides the text, including allocator overhead and spare capacity.
     const POINT_BYTES: usize = 256;
     const NOTE_BYTES: usize = 64;
 
@@ -88,8 +88,8 @@ impl Board {
         earlier
     }
 
-    /// Forgets what has expired at `point`, and at two others: more than come, and not so many that a
-    /// note would have to wait for it.
+    /// Removes expired notes at `point` and at two other points. That is faster than points are added, and few
+    /// enough not to delay a note.
     fn forget_expired(&mut self, point: Point, now: Instant, limits: &Limits) {
         let expired = |left: &Left| now.duration_since(left.last) >= *limits.notes_expire;
         if self.points.peek(&point).is_some_and(expired) {

@@ -1,9 +1,9 @@
 //! Notes in Redis or Valkey, for all servers that share it.
 //!
-//! One task, the keeper, holds the connection: it makes it, asks whether it works when a note has failed
-//! or none has come for half a second, and makes another when it does not. While there is none, notes are
-//! refused without a try. The client's own `ConnectionManager` has calls wait instead, and keeps a
-//! connection that swallows everything.
+//! One task, the keeper, maintains the connection. It connects, probes the connection when a note has failed
+//! or none has arrived for half a second, and reconnects when the probe fails. Without a connection, notes
+//! are refused at once. With the client's own `ConnectionManager`, calls would wait instead, and a
+//! black-holed connection would be kept.
 
 use std::{
     sync::{
@@ -29,7 +29,7 @@ mod server;
 pub(crate) use server::RedisSettings;
 use server::{Connection, said};
 
-/// The notes; a task keeps a connection to them.
+/// The store; a task maintains its connection.
 pub(crate) struct RedisStore {
     store: Arc<Store>,
 }
@@ -37,30 +37,30 @@ pub(crate) struct RedisStore {
 struct Store {
     settings: RedisSettings,
     script: Script,
-    /// Most notes at a point.
+    /// Maximum notes at a point.
     most: u32,
     expire: Duration,
     link: watch::Sender<Link>,
-    /// The key of a note that failed: does the connection still work there?
+    /// The key of a note that failed, so that the keeper probes the connection for it.
     failed: mpsc::Sender<String>,
-    /// A note has been left since the keeper last looked.
+    /// Whether a note has been stored since the keeper last checked.
     heard: AtomicBool,
 }
 
-/// Where the connection is tried.
+/// The key for probes.
 const PROBE: &str = "notes:probe";
 
-/// What notes go by.
+/// The state of the connection.
 #[derive(Clone)]
 enum Link {
-    /// The first one is being made: notes wait for it as long as they may.
+    /// The first connection is being established: notes wait for it until their timeout.
     Connecting,
     Up(Connection),
     Down(StoreUnavailable),
 }
 
 impl RedisSettings {
-    /// The notes in Redis, if they are to be there, with the connection still to come.
+    /// The store in Redis, if the settings select it; the connection is established later.
     pub(crate) fn open(
         self,
         limits: &Limits,
@@ -95,7 +95,7 @@ impl RedisSettings {
 impl NoteStore for RedisStore {
     async fn leave(&self, point: Point, note: Note) -> Result<Vec<Arc<str>>, StoreUnavailable> {
         let store = &self.store;
-        // One key, so that one node of a cluster can answer.
+        // A single key, so that one node of a cluster can run the script.
         let key = format!("notes:{},{}", point.latitude(), point.longitude());
         let note = store.script(&key, &Entry::new(&note.0), store.most, store.expire);
         let answer = timeout(store.patience(), store.leave(&key, &note)).await;
@@ -113,8 +113,8 @@ impl NoteStore for RedisStore {
     }
 }
 
-/// A note as it is kept: 16 hexadecimal digits that are its own, by which a second attempt finds that the
-/// first one came through, and the text.
+/// A stored note: an id of 16 hexadecimal digits, by which a retry detects that the first attempt succeeded,
+/// and the text.
 struct Entry(String);
 
 impl Entry {
@@ -131,7 +131,7 @@ impl Entry {
 }
 
 impl Store {
-    /// How long to wait for an answer.
+    /// The timeout for a reply.
     fn patience(&self) -> Duration {
         *self.settings.notes_timeout
     }
@@ -141,7 +141,7 @@ impl Store {
         StoreUnavailable(format!("no answer within {patience}").into())
     }
 
-    /// What leaves an entry, keeps `most` of them, and has all of them expire.
+    /// The invocation that appends an entry, keeps `most` entries, and sets their expiry.
     fn script(
         &self,
         key: &str,
@@ -156,7 +156,7 @@ impl Store {
         script
     }
 
-    /// Leaves a note. If the connection breaks, the next one is tried.
+    /// Stores a note. If the connection breaks, it is retried on the next one.
     async fn leave(
         &self,
         key: &str,
@@ -179,7 +179,7 @@ impl Store {
         again.map_err(|error| self.unavailable(&error))
     }
 
-    /// Has the keeper look whether the connection works for this key. One doubt at a time is enough.
+    /// Makes the keeper probe the connection for this key. One pending report is enough.
     fn doubt(&self, key: String) {
         let _ = self.failed.try_send(key);
     }
@@ -191,7 +191,7 @@ impl Store {
         }
     }
 
-    /// Keeps a connection for ever, and says how it stands.
+    /// Maintains a connection for ever, and reports its state.
     async fn keep(&self, dependency: &Dependency, mut failures: mpsc::Receiver<String>) {
         const PAUSE: Duration = Duration::from_millis(250);
         loop {
@@ -201,11 +201,11 @@ impl Store {
                     dependency.up();
                     let problem = self.works(&connection, &mut failures).await;
                     if !connection.breaks_for_good() {
-                        // One node may stay down, and the others' notes still come through.
+                        // One node may stay down while notes on other nodes still succeed.
                         sleep(PAUSE).await;
                     } else if problem == self.no_answer() {
-                        // Nobody else need wait to learn this. Where a connection has been closed, the
-                        // next may be there at once.
+                        // Other notes need not wait for their timeout. After a closed connection, a
+                        // new one may be ready at once.
                         self.link.send_replace(Link::Down(problem));
                     }
                 }
@@ -218,9 +218,9 @@ impl Store {
         }
     }
 
-    /// A connection that works.
+    /// A connection that has passed a probe.
     async fn connect(&self) -> Result<Connection, StoreUnavailable> {
-        // For the connection and for who connects.
+        // For connecting, and for the handshake.
         let connected = timeout(2 * self.patience(), self.settings.connect()).await;
         let connection = connected.map_err(|_| self.no_answer())?;
         let connection = connection.map_err(|error| StoreUnavailable(error.to_string().into()))?;
@@ -228,7 +228,7 @@ impl Store {
         Ok(connection)
     }
 
-    /// Waits until the connection does not work any more, at least for a key that somebody needs.
+    /// Waits until the connection no longer works, at least for a key in use.
     async fn works(
         &self,
         connection: &Connection,
@@ -239,7 +239,7 @@ impl Store {
             let failure = timeout(INTERVAL, failures.recv()).await;
             let heard = self.heard.swap(false, Ordering::Relaxed);
             let key = match failure {
-                // By the braces a cluster has it on the same node.
+                // With the hash tag in braces, a cluster puts it on the same node.
                 Ok(Some(key)) => format!("{PROBE}{{{key}}}"),
                 _ if heard => continue,
                 _ => PROBE.to_owned(),
@@ -250,7 +250,7 @@ impl Store {
         }
     }
 
-    /// Leaves a note where nobody looks: what comes through when nothing can be written is no help.
+    /// Stores a note under a key that is never read: the probe must detect that writes fail.
     async fn probe(&self, connection: Connection, key: &str) -> Result<(), StoreUnavailable> {
         let expire = Duration::from_secs(10);
         let note = self.script(key, &Entry::new(""), 1, expire);
@@ -262,7 +262,7 @@ impl Store {
     }
 }
 
-/// The connection, once it is there or known to be down.
+/// The connection, once it is established or known to be down.
 async fn ready_link(link: &mut watch::Receiver<Link>) -> Result<Connection, StoreUnavailable> {
     let settled = link
         .wait_for(|link| !matches!(link, Link::Connecting))
@@ -270,7 +270,7 @@ async fn ready_link(link: &mut watch::Receiver<Link>) -> Result<Connection, Stor
     match settled.as_deref() {
         Ok(Link::Up(connection)) => Ok(connection.clone()),
         Ok(Link::Down(problem)) => Err(problem.clone()),
-        // The sender is in the store, which whoever waits here holds.
+        // The sender is in the store, which the waiting caller holds.
         Ok(Link::Connecting) | Err(_) => Err(StoreUnavailable("closed".into())),
     }
 }

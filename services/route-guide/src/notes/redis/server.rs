@@ -23,10 +23,10 @@ use redis::{
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// What some editors put before the first line of a file.
+/// The byte order mark that some editors write at the start of a file.
 const MARK: char = '\u{feff}';
 
-/// Where the notes are, and how to get at them.
+/// The Redis server, and how to connect to it.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "RouteChat's notes in Redis")]
 pub(crate) struct RedisSettings {
@@ -60,8 +60,8 @@ pub(crate) struct RedisSettings {
     pub(crate) notes_timeout: humantime::Duration,
 }
 
-/// Reads a URL. Not a function, because clap shows the value that a function refuses, and there may be
-/// a password in it.
+/// Parses a URL. It is not a function, because clap shows a value that a function refuses, and it may
+/// contain a password.
 #[derive(Clone)]
 struct Url;
 
@@ -84,7 +84,7 @@ impl TypedValueParser for Url {
 fn url(text: &str) -> Result<ConnectionInfo, String> {
     const FORM: &str = "redis://[USER@]HOST[:PORT][/DB] is needed, or rediss://";
     let info = text.into_connection_info().map_err(|_| FORM.to_owned())?;
-    // The last is `#insecure`, TLS with anybody.
+    // The last is `#insecure`: TLS without verification.
     if let ConnectionAddr::Unix(_) | ConnectionAddr::TcpTls { insecure: true, .. } = info.addr() {
         return Err(FORM.to_owned());
     }
@@ -93,7 +93,7 @@ fn url(text: &str) -> Result<ConnectionInfo, String> {
             "no password here: NOTES_PASSWORD_FILE or NOTES_PASSWORD is its place".to_owned(),
         );
     }
-    // A dead peer is found out even where nobody writes: on the nodes of a cluster.
+    // This detects a dead peer even on connections without writes: those to the nodes of a cluster.
     let tcp = TcpSettings::default()
         .set_nodelay(true)
         .set_keepalive(TcpKeepalive::new().with_time(Duration::from_secs(10)))
@@ -101,13 +101,13 @@ fn url(text: &str) -> Result<ConnectionInfo, String> {
     Ok(info.set_tcp_settings(tcp))
 }
 
-/// What connections are made from.
+/// A client that opens connections.
 enum Server {
     Node(Box<Client>),
     Cluster(Box<ClusterClient>),
 }
 
-/// A connection, of which any number of clones can be used at once.
+/// A connection; any number of clones can be used concurrently.
 #[derive(Clone)]
 pub(crate) enum Connection {
     Node(MultiplexedConnection),
@@ -115,7 +115,7 @@ pub(crate) enum Connection {
 }
 
 impl RedisSettings {
-    /// Whether notes are to be in Redis. An error if they cannot be, by these settings and files.
+    /// Whether notes are stored in Redis. An error if these settings or files are invalid.
     pub(crate) fn check(&self) -> Result<bool, Error> {
         let needs_url = [
             ("NOTES_CLUSTER", self.notes_cluster),
@@ -130,7 +130,7 @@ impl RedisSettings {
         }
     }
 
-    /// Makes a connection.
+    /// Opens a connection.
     pub(crate) async fn connect(&self) -> Result<Connection, Error> {
         Ok(match self.server()? {
             Server::Node(client) => {
@@ -147,7 +147,7 @@ impl RedisSettings {
         })
     }
 
-    /// The server, with what is in the files now.
+    /// The server, with the current content of the files.
     fn server(&self) -> Result<Server, Error> {
         let info = (self.notes_url.clone()).ok_or("NOTES_URL is not set")?;
         let settings = info.redis_settings().clone();
@@ -199,12 +199,12 @@ fn cluster(
     let tcp = info.tcp_settings().clone();
     let builder = ClusterClientBuilder::new([info])
         .tcp_settings(tcp)
-        // One node that hangs should not take all the time of a note to another.
+        // A node that hangs should not use up the timeout of a note on another node.
         .connection_timeout(timeout / 2)
-        // Whoever asks looks at the time.
+        // Callers have their own timeout.
         .response_timeout(2 * timeout)
         .overall_response_timeout(None)
-        // Enough for a slot that moves meanwhile.
+        // Enough for a slot that is migrated meanwhile.
         .retries(4)
         .min_retry_wait(5)
         .max_retry_wait(50);
@@ -214,7 +214,7 @@ fn cluster(
     }
 }
 
-/// The authorities in a file, of which there is one at least.
+/// The CA certificates in a file, at least one.
 fn certificates(path: &Path) -> Result<String, Error> {
     const VARIABLE: &str = "NOTES_CA";
     let text = read(VARIABLE, path)?;
@@ -228,11 +228,11 @@ fn read(variable: &str, path: &Path) -> Result<String, Error> {
     Ok(text.map_err(|error| format!("{variable}={}: {error}", path.display()))?)
 }
 
-/// What an error says, as the server words it if it is the server's.
+/// The text of an error, in the server's words if the server sent it.
 pub(crate) fn said(error: &RedisError) -> String {
     let text = error.to_string();
     if text.contains("authentication failed") {
-        // The client keeps the server's words to itself.
+        // The client does not pass on the server's message.
         return "WRONGPASS, or another refusal of the user and password".to_owned();
     }
     match (error.code(), error.detail()) {
@@ -242,13 +242,13 @@ pub(crate) fn said(error: &RedisError) -> String {
 }
 
 impl Connection {
-    /// Whether only another connection helps. That to a cluster connects anew by itself, node by node,
-    /// but for one that swallows everything.
+    /// Whether a new connection is needed. A cluster client reconnects to each node by itself, unless the
+    /// connection is black-holed.
     pub(crate) fn breaks_for_good(&self) -> bool {
         matches!(self, Self::Node(_))
     }
 
-    /// Runs a script of which each reply is a list.
+    /// Runs a script that returns a list.
     pub(crate) async fn run(mut self, script: &ScriptInvocation<'_>) -> RedisResult<Vec<Vec<u8>>> {
         match &mut self {
             Self::Node(connection) => script.invoke_async(connection).await,
