@@ -197,7 +197,7 @@ async fn a_reply_that_nobody_takes_is_given_up() {
     call.say_last(&echo::request("after that"));
     assert_eq!(call.end().await.code(), Some(Code::Ok));
     let (_, metrics) = get(server.admin, "/metrics").await;
-    let line = r#"method="/grpc.examples.echo.Echo/ServerStreamingEcho",code="UNAVAILABLE"} 1"#;
+    let line = r#"grpc_method="ServerStreamingEcho",grpc_code="Unavailable"} 1"#;
     assert!(metrics.contains(line), "{metrics}");
 }
 
