@@ -229,6 +229,40 @@ fn files(kind: &str, folders: &[&str]) -> Vec<(PathBuf, String)> {
     found
 }
 
+/// The functions of a file, by their names, and how many lines each has. rustfmt ends a function with a brace where
+/// it has begun.
+fn functions(code: &str) -> Vec<(&str, usize)> {
+    let lines: Vec<_> = code.lines().collect();
+    let mut found = Vec::new();
+    for (begin, line) in lines.iter().enumerate() {
+        let bare = line.trim_start();
+        let Some((before, after)) = bare.split_once("fn ") else {
+            continue;
+        };
+        let qualifiers = ["", "pub", "pub(crate)", "pub(super)", "const", "async"];
+        if !before.split(' ').all(|word| qualifiers.contains(&word)) {
+            continue;
+        }
+        let end = format!("{}}}", &line[..line.len() - bare.len()]);
+        let length = lines[begin..].iter().position(|line| **line == end);
+        let name = after.split(['(', '<']).next().unwrap_or(after);
+        found.extend(length.map(|length| (name, length + 1)));
+    }
+    found
+}
+
+#[test]
+fn a_function_is_seen_at_once() {
+    let mut count = 0;
+    for (path, code) in files("rs", &["proto", "services", "clients", "tests"]) {
+        for (name, lines) in functions(&code) {
+            assert!(lines <= 60, "{}: {name} has {lines} lines", path.display());
+            count += 1;
+        }
+    }
+    assert!(count > 1000, "{count} functions");
+}
+
 #[test]
 fn nothing_here_asks_for_the_time_of_day() {
     let sources = files("rs", &["services", "clients"]);

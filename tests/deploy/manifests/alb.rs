@@ -72,78 +72,10 @@ pub(super) fn check(found: &Manifests<'_>, servers: &Servers, problems: &mut Vec
 
 fn ingress(found: &Manifests<'_>, ingress: &Value, servers: &Servers, problems: &mut Vec<String>) {
     let this = name(ingress);
-    let annotations = &ingress["metadata"]["annotations"];
-    let value = |key: &str| text(&annotations[format!("alb.ingress.kubernetes.io/{key}")]);
-    for (key, fits) in ANNOTATIONS {
-        must!(
-            problems,
-            fits(value(key)),
-            "{this}: {key} is {:?}",
-            value(key)
-        );
-    }
-    for key in annotations
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(key, _)| key)
-    {
-        let bare = key
-            .strip_prefix("alb.ingress.kubernetes.io/")
-            .unwrap_or(key);
-        let known = ANNOTATIONS.iter().any(|(known, _)| *known == bare);
-        must!(
-            problems,
-            known,
-            "{this}: annotation {key} is not known here"
-        );
-    }
-    let number = |key: &str| value(key).parse::<u64>().unwrap_or_default();
-    let (interval, timeout) = (
-        number("healthcheck-interval-seconds"),
-        number("healthcheck-timeout-seconds"),
-    );
-    must!(
-        problems,
-        timeout < interval,
-        "{this}: health is asked every {interval} s for {timeout} s"
-    );
-    must!(
-        problems,
-        value("healthcheck-protocol") == value("backend-protocol"),
-        "{this}: health is asked in another protocol"
-    );
-
-    let balancer = attributes(value("load-balancer-attributes"));
-    let group = attributes(value("target-group-attributes"));
-    let expected = [
-        (&balancer, "routing.http2.enabled", "true"),
-        // Server and balancer cut a silent stream together: see STREAM_IDLE_TIMEOUT.
-        (&balancer, "idle_timeout.timeout_seconds", "300"),
-        (&balancer, "client_keep_alive.seconds", "3600"),
-        (
-            &group,
-            "load_balancing.algorithm.type",
-            "least_outstanding_requests",
-        ),
-    ];
-    for (attributes, key, value) in expected {
-        let there = attributes.get(key);
-        must!(
-            problems,
-            there == Some(&value),
-            "{this}: {key} is {there:?}"
-        );
-    }
-    must!(
-        problems,
-        (balancer.len(), group.len()) == (3, 2),
-        "{this}: attributes that are not known here"
-    );
-    let delay = group
-        .get("deregistration_delay.timeout_seconds")
-        .and_then(|delay| delay.parse::<u64>().ok());
-
+    annotations(ingress, problems);
+    health_checks(ingress, problems);
+    let group = attributes(annotation(ingress, "target-group-attributes"));
+    balancer_attributes(ingress, &group, problems);
     must!(
         problems,
         ingress["spec"]["ingressClassName"] == "alb",
@@ -165,45 +97,145 @@ fn ingress(found: &Manifests<'_>, ingress: &Value, servers: &Servers, problems: 
         "{this}: {} paths",
         paths.len()
     );
+    let delay = group.get(DELAY).and_then(|delay| delay.parse::<u64>().ok());
     for path in paths {
-        let to = &path["backend"]["service"];
-        let port = &to["port"];
-        let port = if port["name"].is_null() {
-            &port["number"]
-        } else {
-            &port["name"]
-        };
-        let service = text(&path["path"]).strip_prefix('/').unwrap_or_default();
-        let pods = match backend(found, servers, &to["name"], port, service) {
-            Ok(pods) => pods,
-            Err(problem) => {
-                problems.push(format!("{this}: {problem}"));
-                continue;
-            }
-        };
-        let kind = &path["pathType"];
+        path_to_pods(found, ingress, path, delay, servers, problems);
+    }
+}
+
+/// Seconds that calls get to end after a target's deregistration.
+const DELAY: &str = "deregistration_delay.timeout_seconds";
+
+/// An annotation of the controller's, by its name without the prefix.
+fn annotation<'a>(ingress: &'a Value, key: &str) -> &'a str {
+    text(&ingress["metadata"]["annotations"][format!("alb.ingress.kubernetes.io/{key}")])
+}
+
+/// Each has a value that fits, and none is unknown.
+fn annotations(ingress: &Value, problems: &mut Vec<String>) {
+    let this = name(ingress);
+    let annotations = &ingress["metadata"]["annotations"];
+    for (key, fits) in ANNOTATIONS {
         must!(
             problems,
-            kind == "Prefix",
-            "{this}: {} does not serve {kind} {service}",
-            pods.name
-        );
-        let protocol = if pods.has_tls() { "HTTPS" } else { "HTTP" };
-        must!(
-            problems,
-            value("backend-protocol") == protocol,
-            "{this}: {} speaks {protocol}",
-            pods.name
-        );
-        // The pod ends its calls itself; the balancer must not do it before.
-        must!(
-            problems,
-            delay > Some(pods.grace()),
-            "{this}: cut after {delay:?} s, and {} may take {}",
-            pods.name,
-            pods.grace()
+            fits(annotation(ingress, key)),
+            "{this}: {key} is {:?}",
+            annotation(ingress, key)
         );
     }
+    for key in annotations
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, _)| key)
+    {
+        let bare = key
+            .strip_prefix("alb.ingress.kubernetes.io/")
+            .unwrap_or(key);
+        let known = ANNOTATIONS.iter().any(|(known, _)| *known == bare);
+        must!(
+            problems,
+            known,
+            "{this}: annotation {key} is not known here"
+        );
+    }
+}
+
+fn health_checks(ingress: &Value, problems: &mut Vec<String>) {
+    let this = name(ingress);
+    let value = |key: &str| annotation(ingress, key);
+    let number = |key: &str| value(key).parse::<u64>().unwrap_or_default();
+    let (interval, timeout) = (
+        number("healthcheck-interval-seconds"),
+        number("healthcheck-timeout-seconds"),
+    );
+    must!(
+        problems,
+        timeout < interval,
+        "{this}: health is asked every {interval} s for {timeout} s"
+    );
+    must!(
+        problems,
+        value("healthcheck-protocol") == value("backend-protocol"),
+        "{this}: health is asked in another protocol"
+    );
+}
+
+fn balancer_attributes(ingress: &Value, group: &BTreeMap<&str, &str>, problems: &mut Vec<String>) {
+    let this = name(ingress);
+    let balancer = &attributes(annotation(ingress, "load-balancer-attributes"));
+    let expected = [
+        (balancer, "routing.http2.enabled", "true"),
+        // Server and balancer cut a silent stream together: see STREAM_IDLE_TIMEOUT.
+        (balancer, "idle_timeout.timeout_seconds", "300"),
+        (balancer, "client_keep_alive.seconds", "3600"),
+        (
+            group,
+            "load_balancing.algorithm.type",
+            "least_outstanding_requests",
+        ),
+    ];
+    for (attributes, key, value) in expected {
+        let there = attributes.get(key);
+        must!(
+            problems,
+            there == Some(&value),
+            "{this}: {key} is {there:?}"
+        );
+    }
+    for key in balancer.keys().chain(group.keys()) {
+        let known = *key == DELAY || expected.iter().any(|(_, known, _)| known == key);
+        must!(problems, known, "{this}: attribute {key} is not known here");
+    }
+}
+
+/// A path leads to pods that serve it, in their protocol, and that the balancer lets end their calls.
+fn path_to_pods(
+    found: &Manifests<'_>,
+    ingress: &Value,
+    path: &Value,
+    delay: Option<u64>,
+    servers: &Servers,
+    problems: &mut Vec<String>,
+) {
+    let this = name(ingress);
+    let to = &path["backend"]["service"];
+    let port = &to["port"];
+    let port = if port["name"].is_null() {
+        &port["number"]
+    } else {
+        &port["name"]
+    };
+    let service = text(&path["path"]).strip_prefix('/').unwrap_or_default();
+    let pods = match backend(found, servers, &to["name"], port, service) {
+        Ok(pods) => pods,
+        Err(problem) => {
+            problems.push(format!("{this}: {problem}"));
+            return;
+        }
+    };
+    let kind = &path["pathType"];
+    must!(
+        problems,
+        kind == "Prefix",
+        "{this}: {} does not serve {kind} {service}",
+        pods.name
+    );
+    let protocol = if pods.has_tls() { "HTTPS" } else { "HTTP" };
+    must!(
+        problems,
+        annotation(ingress, "backend-protocol") == protocol,
+        "{this}: {} speaks {protocol}",
+        pods.name
+    );
+    // The pod ends its calls itself; the balancer must not do it before.
+    must!(
+        problems,
+        delay > Some(pods.grace()),
+        "{this}: cut after {delay:?} s, and {} may take {}",
+        pods.name,
+        pods.grace()
+    );
 }
 
 /// `key=value,key=value`

@@ -1,5 +1,6 @@
 //! What must be true of pods: of all, and then of those of our servers, which are asked what they take.
 
+use chassis::Config;
 use serde_json::{Value, json};
 
 use super::{
@@ -122,7 +123,22 @@ fn server(found: &Manifests<'_>, pods: &Pods<'_>, server: &Server, problems: &mu
         image.ends_with(&version),
         "{this}: image {image:?} is not {version}"
     );
+    variables(pods, server, problems);
+    let config = match server.config(&pods.environment()) {
+        Ok(config) => config,
+        Err(error) => return problems.push(format!("{this}: {error}")),
+    };
+    for kind in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        probe(pods, kind, server, problems);
+    }
+    ending(pods, &config, problems);
+    resources(pods, server, &config, problems);
+    replacing(found, pods, problems);
+}
 
+/// Its variables are settings of the server, each set once, and those of the pod come from the pod.
+fn variables(pods: &Pods<'_>, server: &Server, problems: &mut Vec<String>) {
+    let this = pods.name;
     let said = pods.environment();
     for variable in said.keys() {
         must!(
@@ -152,14 +168,11 @@ fn server(found: &Manifests<'_>, pods: &Pods<'_>, server: &Server, problems: &mu
         count == said.len(),
         "{this}: a variable is set twice"
     );
+}
 
-    let config = match server.config(&said) {
-        Ok(config) => config,
-        Err(error) => return problems.push(format!("{this}: {error}")),
-    };
-    for kind in ["startupProbe", "livenessProbe", "readinessProbe"] {
-        probe(pods, kind, server, problems);
-    }
+/// It is unready before it sends GOAWAY, and has the time that its end may take.
+fn ending(pods: &Pods<'_>, config: &Config, problems: &mut Vec<String>) {
+    let this = pods.name;
     let lame_duck = config.lame_duck.as_secs();
     let ready = &pods.container()["readinessProbe"];
     let (period, failures) = (
@@ -183,7 +196,11 @@ fn server(found: &Manifests<'_>, pods: &Pods<'_>, server: &Server, problems: &mu
         pre_stop.is_some() && grace > needed,
         "{this}: {grace} s to end, and it takes {needed}"
     );
+}
 
+/// Its memory is what its limits may take; its CPU has no limit.
+fn resources(pods: &Pods<'_>, server: &Server, config: &Config, problems: &mut Vec<String>) {
+    let this = pods.name;
     let resources = &pods.container()["resources"];
     let (memory, limit) = (
         &resources["requests"]["memory"],
@@ -202,7 +219,7 @@ fn server(found: &Manifests<'_>, pods: &Pods<'_>, server: &Server, problems: &mu
     // In bytes, as measured, with 64 KiB of an unfinished message held by each call.
     const A_CONNECTION: u64 = 20_000;
     const A_CALL: u64 = 100_000;
-    let stored = if said.contains_key("NOTES_URL") {
+    let stored = if pods.environment().contains_key("NOTES_URL") {
         0
     } else {
         server.notes_memory
@@ -219,7 +236,11 @@ fn server(found: &Manifests<'_>, pods: &Pods<'_>, server: &Server, problems: &mu
         most <= there,
         "{this}: may take {most} bytes, has {there}"
     );
+}
 
+/// A rollout, a drain of a node and the loss of a zone leave enough pods.
+fn replacing(found: &Manifests<'_>, pods: &Pods<'_>, problems: &mut Vec<String>) {
+    let this = pods.name;
     let strategy = &pods.deployment["spec"]["strategy"]["rollingUpdate"];
     must!(
         problems,

@@ -237,55 +237,65 @@ fn scaling(found: &Manifests<'_>, servers: &Servers, problems: &mut Vec<String>)
         );
     }
     for scaler in found.all("HorizontalPodAutoscaler") {
-        let this = name(scaler);
-        let spec = &scaler["spec"];
-        let target = &spec["scaleTargetRef"];
-        let Some(deployment) = found.find(text(&target["kind"]), text(&target["name"])) else {
-            problems.push(format!("{this}: there is no {target}"));
-            continue;
-        };
-        let pods = Pods::of(deployment);
-        must!(
-            problems,
-            deployment["apiVersion"] == target["apiVersion"],
-            "{this}: {target} has another version"
-        );
-        must!(
-            problems,
-            deployment["spec"]["replicas"].is_null(),
-            "{this}: the Deployment counts its replicas, too"
-        );
-        let (min, max) = (spec["minReplicas"].as_u64(), spec["maxReplicas"].as_u64());
-        must!(
-            problems,
-            min.is_some_and(|min| min >= 2) && min < max,
-            "{this}: {min:?} to {max:?} replicas"
-        );
-        let Some(server) = servers.get(pods.name) else {
-            continue;
-        };
-        for metric in list(&spec["metrics"]) {
-            let resource = text(&metric["resource"]["name"]);
-            let of_pods = text(&metric["pods"]["metric"]["name"]);
-            let known = !pods.container()["resources"]["requests"][resource].is_null()
-                || server.metrics.contains(&format!("\n{of_pods} "));
-            must!(problems, known, "{this}: nothing gives {metric}");
-        }
-        // Until connections are that old, new pods have but few of them, and more would be made.
-        let age = server
-            .config(&pods.environment())
-            .map(|config| config.limits.max_connection_age.as_secs());
-        let up = &spec["behavior"]["scaleUp"]["policies"][0]["periodSeconds"];
-        must!(
-            problems,
-            age.is_ok_and(|age| up.as_u64() >= Some(age)),
-            "{this}: scales up every {up} s"
-        );
-        let down = &spec["behavior"]["scaleDown"]["stabilizationWindowSeconds"];
-        must!(
-            problems,
-            down.as_u64() >= Some(300),
-            "{this}: scales down after {down} s"
-        );
+        scaler_of_pods(found, scaler, servers, problems);
     }
+}
+
+/// It scales pods that there are, by what they say, and no sooner than connections move.
+fn scaler_of_pods(
+    found: &Manifests<'_>,
+    scaler: &Value,
+    servers: &Servers,
+    problems: &mut Vec<String>,
+) {
+    let this = name(scaler);
+    let spec = &scaler["spec"];
+    let target = &spec["scaleTargetRef"];
+    let Some(deployment) = found.find(text(&target["kind"]), text(&target["name"])) else {
+        problems.push(format!("{this}: there is no {target}"));
+        return;
+    };
+    let pods = Pods::of(deployment);
+    must!(
+        problems,
+        deployment["apiVersion"] == target["apiVersion"],
+        "{this}: {target} has another version"
+    );
+    must!(
+        problems,
+        deployment["spec"]["replicas"].is_null(),
+        "{this}: the Deployment counts its replicas, too"
+    );
+    let (min, max) = (spec["minReplicas"].as_u64(), spec["maxReplicas"].as_u64());
+    must!(
+        problems,
+        min.is_some_and(|min| min >= 2) && min < max,
+        "{this}: {min:?} to {max:?} replicas"
+    );
+    let Some(server) = servers.get(pods.name) else {
+        return;
+    };
+    for metric in list(&spec["metrics"]) {
+        let resource = text(&metric["resource"]["name"]);
+        let of_pods = text(&metric["pods"]["metric"]["name"]);
+        let known = !pods.container()["resources"]["requests"][resource].is_null()
+            || server.metrics.contains(&format!("\n{of_pods} "));
+        must!(problems, known, "{this}: nothing gives {metric}");
+    }
+    // Until connections are that old, new pods have but few of them, and more would be made.
+    let age = server
+        .config(&pods.environment())
+        .map(|config| config.limits.max_connection_age.as_secs());
+    let up = &spec["behavior"]["scaleUp"]["policies"][0]["periodSeconds"];
+    must!(
+        problems,
+        age.is_ok_and(|age| up.as_u64() >= Some(age)),
+        "{this}: scales up every {up} s"
+    );
+    let down = &spec["behavior"]["scaleDown"]["stabilizationWindowSeconds"];
+    must!(
+        problems,
+        down.as_u64() >= Some(300),
+        "{this}: scales down after {down} s"
+    );
 }

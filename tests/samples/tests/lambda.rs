@@ -308,6 +308,11 @@ async fn what_the_server_refuses_is_refused_in_the_same_words() {
         assert_eq!(status.code(), code, "{status:?}");
         assert!(status.message().starts_with(why), "{status:?}");
     }
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_base64_or_missing_is_refused() {
+    let function = greeter().await;
     for broken in ["AAAA%", "AAAAA", "AA=AAAAA"] {
         let event = of_alb("POST", HELLO, TEXT, broken.as_bytes());
         let status = call(&function, &event).await.status;

@@ -96,77 +96,50 @@ fn fields(package: &str, message: &DescriptorProto) -> Vec<String> {
     message.field.iter().map(line).collect()
 }
 
+const POINT: Point = Point {
+    latitude: 1,
+    longitude: -1,
+};
+const POINT_BYTES: &str = "080110ffffffffffffffffff01";
+
+/// The point in the field with this tag.
+fn in_field(tag: &str) -> String {
+    format!("{tag}0d{POINT_BYTES}")
+}
+
+fn assert_encoded(message: &impl prost::Message, bytes: &str) {
+    let encoded = message.encode_to_vec();
+    let found: String = encoded.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(found, bytes);
+}
+
 #[test]
 fn messages_are_encoded_to_the_public_bytes() {
-    let point = Point {
-        latitude: 1,
-        longitude: -1,
+    assert_encoded(&POINT, POINT_BYTES);
+    let (lo, hi) = (Some(POINT), Some(POINT));
+    let corners = in_field("0a") + &in_field("12");
+    assert_encoded(&Rectangle { lo, hi }, &corners);
+    let (name, location) = ("a".to_owned(), Some(POINT));
+    let feature = Feature { name, location };
+    assert_encoded(&feature, &("0a0161".to_owned() + &in_field("12")));
+    // What the Python server answers for a point that it does not know.
+    let location = Some(Point::default());
+    let name = String::new();
+    assert_encoded(&Feature { name, location }, "1200");
+    let (location, message) = (Some(POINT), "a".to_owned());
+    let note = RouteNote { location, message };
+    assert_encoded(&note, &(in_field("0a") + "120161"));
+    let summary = RouteSummary {
+        point_count: 1,
+        feature_count: 2,
+        distance: 300,
+        elapsed_time: 4,
     };
-    let point_bytes = "080110ffffffffffffffffff01";
-    let in_field = |tag: &str| format!("{tag}0d{point_bytes}");
-    for (encoded, hex) in [
-        (point.encode_to_vec(), point_bytes.to_owned()),
-        (
-            Rectangle {
-                lo: Some(point),
-                hi: Some(point),
-            }
-            .encode_to_vec(),
-            in_field("0a") + &in_field("12"),
-        ),
-        (
-            Feature {
-                name: "a".into(),
-                location: Some(point),
-            }
-            .encode_to_vec(),
-            "0a0161".to_owned() + &in_field("12"),
-        ),
-        // What the Python server answers for a point that it does not know.
-        (
-            Feature {
-                name: String::new(),
-                location: Some(Point::default()),
-            }
-            .encode_to_vec(),
-            "1200".to_owned(),
-        ),
-        (
-            RouteNote {
-                location: Some(point),
-                message: "a".into(),
-            }
-            .encode_to_vec(),
-            in_field("0a") + "120161",
-        ),
-        (
-            RouteSummary {
-                point_count: 1,
-                feature_count: 2,
-                distance: 300,
-                elapsed_time: 4,
-            }
-            .encode_to_vec(),
-            "0801100218ac022004".to_owned(),
-        ),
-        (
-            HelloRequest {
-                name: "tonic".into(),
-            }
-            .encode_to_vec(),
-            "0a05746f6e6963".to_owned(),
-        ),
-        (
-            HelloReply {
-                message: "Hi".into(),
-            }
-            .encode_to_vec(),
-            "0a024869".to_owned(),
-        ),
-    ] {
-        let found: String = encoded.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(found, hex);
-    }
+    assert_encoded(&summary, "0801100218ac022004");
+    let name = "tonic".to_owned();
+    assert_encoded(&HelloRequest { name }, "0a05746f6e6963");
+    let message = "Hi".to_owned();
+    assert_encoded(&HelloReply { message }, "0a024869");
 }
 
 #[tokio::test]
