@@ -33,7 +33,7 @@ pub mod routeguide {
 #[derive(Debug, Clone)]
 pub struct Codec<T, U>(PhantomData<(T, U)>);
 
-/// Decodes a message where it lies. tonic's own asks its buffer anew for each field, which is an eighth of
+/// Decodes a message in place. tonic's decoder checks its buffer again for each field, which is an eighth of
 /// the work of a stream of short messages.
 #[derive(Debug, Clone)]
 pub struct Decoder<U>(PhantomData<U>);

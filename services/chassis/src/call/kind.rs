@@ -6,7 +6,7 @@ use http::{header::USER_AGENT, request::Parts};
 
 use crate::services::{Method, Registry, Role};
 
-/// Where an ALB asks unless it is told otherwise.
+/// The default health check path of an ALB target group for gRPC.
 const ALB_CHECK: &str = "/AWS.ALB/healthcheck";
 
 /// What a call is to the limits, to authentication and to the log.

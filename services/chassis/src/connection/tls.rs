@@ -48,8 +48,8 @@ impl Tls {
         }))
     }
 
-    /// Shakes hands once the peer's ClientHello is here, or waits for its turn to: whoever has said
-    /// nothing takes no turn from those who have.
+    /// Completes the TLS handshake after the peer's ClientHello has arrived, when it is the peer's turn: a peer
+    /// that sends nothing takes no turn from others.
     pub(crate) async fn accept(
         &self,
         stream: TcpStream,

@@ -153,8 +153,8 @@ impl DescriptorPool {
         }
     }
 
-    /// A file, and what it imports, directly or not, that is not in `sent`; all of it is then. As grpc-go has
-    /// it, the file itself is sent each time.
+    /// A file and its transitive imports, without those imports that are marked in `sent`; marks what it returns.
+    /// As in grpc-go, the file itself is sent each time.
     pub(super) fn with_imports(&self, file: FileIndex, sent: &mut [bool]) -> Vec<Bytes> {
         sent[file] = false;
         let mut answer = Vec::new();
